@@ -1,0 +1,2 @@
+//! The Rust SDK
+#![deny(missing_docs)]

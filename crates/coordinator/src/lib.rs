@@ -1,0 +1,2 @@
+//! Replica plans, tallies, put and get machines, read repair
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! Dots, clocks, contexts, rows and their join
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! An embedded ordered key-value store: WAL, memtables, SSTables, compaction, snapshots
+#![deny(missing_docs)]

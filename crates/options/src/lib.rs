@@ -1,0 +1,2 @@
+//! File, environment and flags become validated Options
+#![deny(missing_docs)]

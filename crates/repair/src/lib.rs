@@ -1,0 +1,2 @@
+//! Pull sessions: clock exchange and missing dots
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! Three doors: RESP, REST and gRPC over one service
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! Request, Outcome and RequestError: the one door
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! A replica's own room: rows, vnode clocks, hints, identity
+#![deny(missing_docs)]

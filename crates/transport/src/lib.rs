@@ -1,0 +1,2 @@
+//! Links between nodes: streams, batching, priorities, keep-alive
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! Generated protobuf and its conversion
+#![deny(missing_docs)]

@@ -1,0 +1,2 @@
+//! One idea each, runnable
+#![deny(missing_docs)]

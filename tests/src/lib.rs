@@ -1,0 +1,2 @@
+//! Black box: real processes, real sockets
+#![deny(missing_docs)]
