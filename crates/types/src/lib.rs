@@ -1,2 +1,20 @@
-//! Keys, tokens, ids, hybrid logical clock, consistency levels: words, no deeds
+//! The words of Meridian: keys, tokens, ids, the hybrid logical clock, consistency levels.
+//!
+//! Knows: what the words mean, how they are written, how long they may be.
+//! Must not know: anything that acts. No time, randomness, files or sockets.
 #![deny(missing_docs)]
+
+pub mod consistency;
+pub mod crc16;
+pub mod hlc;
+pub mod ids;
+pub mod key;
+pub mod murmur3;
+pub mod token;
+pub mod varint;
+
+pub use consistency::{ConsistencyLevel, ParseConsistencyLevelError};
+pub use hlc::{Hlc, HlcClock, Millis, StampTooFarAhead};
+pub use ids::{DcId, Epoch, Incarnation, KeyspaceId, NodeId, RequestId, TableId, VnodeId, WriteId};
+pub use key::{KeyError, Limits, TableName, TableNameError};
+pub use token::{Partitioner, Token};
