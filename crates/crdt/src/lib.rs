@@ -26,7 +26,8 @@ pub use context::Context;
 pub use counters::CounterSet;
 pub use dot::{Actor, Dot};
 pub use dotset::DotSet;
-pub use row::{ConflictPolicy, Coverage, Covers, Delta, Entry, Row};
+pub use row::{Coverage, Covers, Delta, Entry, Row};
 pub use token::{ContextToken, TokenError, TokenKey, TokenScope};
 
+pub use meridian_types::ConflictPolicy;
 pub use meridian_types::varint::DecodeError;

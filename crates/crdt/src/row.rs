@@ -1,23 +1,11 @@
 //! Rows, and the one place where two versions become one.
 
 use bytes::Bytes;
-use meridian_types::{Hlc, Millis};
+use meridian_types::{ConflictPolicy, Hlc, Millis};
 use smallvec::{SmallVec, smallvec};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{Context, Dot, VnodeClock};
-
-/// How a table resolves concurrent writes, as far as storage is concerned.
-///
-/// Stored and sent: do not renumber.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ConflictPolicy {
-    /// All concurrent values are kept until a write with their context replaces them.
-    #[default]
-    Siblings = 1,
-    /// The highest (stamp, dot) wins; causality serves synchronisation only (rule 12).
-    Lww = 2,
-}
 
 /// One dotted value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! Must not know: anything that acts. No time, randomness, files or sockets.
 #![deny(missing_docs)]
 
+pub mod catalog;
 pub mod consistency;
 pub mod crc16;
 pub mod hlc;
@@ -13,6 +14,10 @@ pub mod murmur3;
 pub mod token;
 pub mod varint;
 
+pub use catalog::{
+    Catalog, CatalogError, Compaction, Compression, ConflictPolicy, KeyspaceDef, TableDef,
+    TableOptions,
+};
 pub use consistency::{ConsistencyLevel, ParseConsistencyLevelError};
 pub use hlc::{Hlc, HlcClock, Millis, StampTooFarAhead};
 pub use ids::{DcId, Epoch, Incarnation, KeyspaceId, NodeId, RequestId, TableId, VnodeId, WriteId};

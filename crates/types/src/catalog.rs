@@ -1,0 +1,352 @@
+//! The catalog: keyspaces, their replication maps, and tables. Facts that hold in every datacenter.
+//!
+//! A catalog is a join of definitions: each carries a version, the higher wins, so that two nodes
+//! that exchange catalogs in any order end with the same one.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Hlc, KeyspaceId, NodeId, TableId, TableName};
+
+/// How a table resolves concurrent writes, as far as storage is concerned.
+///
+/// Stored and sent: do not renumber.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ConflictPolicy {
+    /// All concurrent values are kept until a write with their context replaces them.
+    #[default]
+    Siblings = 1,
+    /// The highest (stamp, dot) wins; causality serves synchronisation only.
+    Lww = 2,
+}
+
+impl ConflictPolicy {
+    /// The policy's name at every door.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Siblings => "siblings",
+            Self::Lww => "lww",
+        }
+    }
+
+    /// The policy with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Siblings, Self::Lww].into_iter().find(|policy| *policy as u8 == number)
+    }
+}
+
+impl std::str::FromStr for ConflictPolicy {
+    type Err = CatalogError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "siblings" => Ok(Self::Siblings),
+            "lww" => Ok(Self::Lww),
+            _ => Err(CatalogError::UnknownOption {
+                option: "policy",
+                given: text.to_owned(),
+                allowed: "siblings, lww",
+            }),
+        }
+    }
+}
+
+/// How a table's blocks are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: cheap enough for every table.
+    #[default]
+    Lz4,
+    /// Snappy.
+    Snappy,
+    /// Zstandard: smaller, slower.
+    Zstd,
+}
+
+impl Compression {
+    /// The name at every door.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Snappy => "snappy",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl std::str::FromStr for Compression {
+    type Err = CatalogError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::None, Self::Lz4, Self::Snappy, Self::Zstd]
+            .into_iter()
+            .find(|c| c.name() == text)
+            .ok_or_else(|| CatalogError::UnknownOption {
+                option: "compression",
+                given: text.to_owned(),
+                allowed: "none, lz4, snappy, zstd",
+            })
+    }
+}
+
+/// How a table's files are compacted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compaction {
+    /// Levels, each ten times the one above.
+    #[default]
+    Leveled,
+}
+
+/// What can be chosen for a table when it is created.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TableOptions {
+    /// How concurrent writes become one.
+    pub policy: ConflictPolicy,
+    /// Milliseconds after which a value that was put without an expiry stops being visible; `None`
+    /// keeps values for ever.
+    pub default_ttl_ms: Option<u64>,
+    /// How blocks are compressed.
+    pub compression: Compression,
+    /// How files are compacted.
+    pub compaction: Compaction,
+}
+
+/// A keyspace: which datacenters hold how many replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyspaceDef {
+    /// Its id, from its name.
+    pub id: KeyspaceId,
+    /// Its name.
+    pub name: String,
+    /// Replicas by the name of the datacenter.
+    pub replication: BTreeMap<String, u8>,
+    /// Which definition wins where two nodes have different ones.
+    pub version: Version,
+}
+
+/// A table of a keyspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableDef {
+    /// Its id, from its full name.
+    pub id: TableId,
+    /// Its keyspace.
+    pub keyspace: KeyspaceId,
+    /// Its full name.
+    pub name: TableName,
+    /// What was chosen for it.
+    pub options: TableOptions,
+    /// Which definition wins where two nodes have different ones.
+    pub version: Version,
+}
+
+/// Orders two definitions of one name: by time, then by the node that gave it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version {
+    /// When the definition was made.
+    pub stamp: Hlc,
+    /// By which node.
+    pub node: NodeId,
+}
+
+/// All keyspaces and tables, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    keyspaces: BTreeMap<String, KeyspaceDef>,
+    tables: BTreeMap<TableName, TableDef>,
+}
+
+impl Catalog {
+    /// Most keyspaces and most tables: each table has a tree of its own, with a memtable.
+    pub const MAX_TABLES: usize = 1_000;
+
+    /// The keyspace with this name.
+    #[must_use]
+    pub fn keyspace(&self, name: &str) -> Option<&KeyspaceDef> {
+        self.keyspaces.get(name)
+    }
+
+    /// The table with this name.
+    #[must_use]
+    pub fn table(&self, name: &TableName) -> Option<&TableDef> {
+        self.tables.get(name)
+    }
+
+    /// All keyspaces, by name.
+    pub fn keyspaces(&self) -> impl Iterator<Item = &KeyspaceDef> {
+        self.keyspaces.values()
+    }
+
+    /// All tables, by name.
+    pub fn tables(&self) -> impl Iterator<Item = &TableDef> {
+        self.tables.values()
+    }
+
+    /// Defines a keyspace.
+    ///
+    /// # Errors
+    /// A name that is taken or not allowed, or an id that another name's hash already has. The
+    /// catalog is unchanged.
+    pub fn create_keyspace(
+        &mut self,
+        name: &str,
+        replication: BTreeMap<String, u8>,
+        version: Version,
+    ) -> Result<&KeyspaceDef, CatalogError> {
+        crate::key::check_keyspace_name(name)?;
+        if self.keyspaces.contains_key(name) {
+            return Err(CatalogError::Exists(name.to_owned()));
+        }
+        if replication.is_empty() || replication.values().any(|&n| n == 0) {
+            return Err(CatalogError::NoReplicas(name.to_owned()));
+        }
+        let id = KeyspaceId(id_of(name));
+        if self.keyspaces.values().any(|k| k.id == id) || self.keyspaces.len() >= Self::MAX_TABLES {
+            return Err(CatalogError::NoRoom(name.to_owned()));
+        }
+        let def = KeyspaceDef { id, name: name.to_owned(), replication, version };
+        Ok(self.keyspaces.entry(name.to_owned()).or_insert(def))
+    }
+
+    /// Defines a table.
+    ///
+    /// # Errors
+    /// A keyspace that is not there, a name that is taken, or an id that another name's hash
+    /// already has. The catalog is unchanged.
+    pub fn create_table(
+        &mut self,
+        name: &TableName,
+        options: TableOptions,
+        version: Version,
+    ) -> Result<&TableDef, CatalogError> {
+        let keyspace = self
+            .keyspaces
+            .get(name.keyspace())
+            .ok_or_else(|| CatalogError::NoKeyspace(name.keyspace().to_owned()))?
+            .id;
+        if self.tables.contains_key(name) {
+            return Err(CatalogError::Exists(name.to_string()));
+        }
+        let id = TableId(id_of(name.as_str()));
+        if self.tables.values().any(|t| t.id == id) || self.tables.len() >= Self::MAX_TABLES {
+            return Err(CatalogError::NoRoom(name.to_string()));
+        }
+        let def = TableDef { id, keyspace, name: name.clone(), options, version };
+        Ok(self.tables.entry(name.clone()).or_insert(def))
+    }
+
+    /// Takes from `other` every definition that this catalog lacks or has an older version of;
+    /// whether anything changed.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let before = self.clone();
+        for (name, def) in &other.keyspaces {
+            let mine = self.keyspaces.entry(name.clone()).or_insert_with(|| def.clone());
+            if mine.version < def.version {
+                *mine = def.clone();
+            }
+        }
+        for (name, def) in &other.tables {
+            let mine = self.tables.entry(name.clone()).or_insert_with(|| def.clone());
+            if mine.version < def.version {
+                *mine = def.clone();
+            }
+        }
+        *self != before
+    }
+}
+
+/// Ids come from names, so that one table that is created on both sides of a cut is one table.
+#[expect(clippy::cast_possible_truncation, reason = "the upper 32 bits are what is meant")]
+fn id_of(name: &str) -> u32 {
+    (crate::murmur3::x64_128(name.as_bytes()) >> 96) as u32
+}
+
+/// A definition that the catalog does not take. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// The name is taken.
+    #[error("`{0}` exists already")]
+    Exists(String),
+    /// The keyspace of a table is not there.
+    #[error("there is no keyspace `{0}`; create it first")]
+    NoKeyspace(String),
+    /// A replication map without replicas.
+    #[error("keyspace `{0}` needs at least one replica in every datacenter that it names")]
+    NoReplicas(String),
+    /// The name's id is taken by another name, or the catalog is full.
+    #[error(
+        "`{0}` cannot be created: its id is taken by another name, or the catalog holds its \
+         maximum of {} definitions",
+        Catalog::MAX_TABLES
+    )]
+    NoRoom(String),
+    /// The name is not allowed.
+    #[error(transparent)]
+    Name(#[from] crate::TableNameError),
+    /// A word that is no value of this option.
+    #[error("`{given}` is no {option}; use one of {allowed}")]
+    UnknownOption {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What is allowed.
+        allowed: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(stamp: u64) -> Version {
+        Version { stamp: Hlc(stamp), node: NodeId(1) }
+    }
+
+    fn with(name: &str, policy: ConflictPolicy, stamp: u64) -> Catalog {
+        let mut catalog = Catalog::default();
+        catalog.create_keyspace("geo", BTreeMap::from([("us".into(), 3)]), version(1)).unwrap();
+        let options = TableOptions { policy, ..TableOptions::default() };
+        catalog.create_table(&name.parse().unwrap(), options, version(stamp)).unwrap();
+        catalog
+    }
+
+    #[test]
+    fn two_catalogs_join_to_the_same_one_in_either_order() {
+        let a = with("geo.cities", ConflictPolicy::Lww, 5);
+        let b = with("geo.cities", ConflictPolicy::Siblings, 7);
+        let c = with("geo.rivers", ConflictPolicy::Lww, 6);
+        let (mut x, mut y) = (a.clone(), c.clone());
+        assert!(x.join(&b) && x.join(&c));
+        assert!(y.join(&b) && !y.join(&a));
+        assert_eq!(x, y);
+        let cities = x.table(&"geo.cities".parse().unwrap()).unwrap();
+        assert_eq!(cities.options.policy, ConflictPolicy::Siblings);
+        assert_eq!(cities.id, a.table(&"geo.cities".parse().unwrap()).unwrap().id);
+    }
+
+    #[test]
+    fn refuses_what_is_taken_or_has_no_keyspace() {
+        let mut catalog = with("geo.cities", ConflictPolicy::Lww, 5);
+        let cities = "geo.cities".parse().unwrap();
+        let again = catalog.create_table(&cities, TableOptions::default(), version(9));
+        assert_eq!(again, Err(CatalogError::Exists("geo.cities".into())));
+        let orphan = "x.y".parse().unwrap();
+        let orphan = catalog.create_table(&orphan, TableOptions::default(), version(9));
+        assert_eq!(orphan, Err(CatalogError::NoKeyspace("x".into())));
+        let empty = catalog.create_keyspace("e", BTreeMap::new(), version(9));
+        assert_eq!(empty, Err(CatalogError::NoReplicas("e".into())));
+    }
+}
