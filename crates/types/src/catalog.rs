@@ -288,8 +288,8 @@ pub enum CatalogError {
     /// The name's id is taken by another name, or the catalog is full.
     #[error(
         "`{0}` cannot be created: its id is taken by another name, or the catalog holds its \
-         maximum of {} definitions",
-        Catalog::MAX_TABLES
+         maximum of {max} definitions",
+        max = Catalog::MAX_TABLES
     )]
     NoRoom(String),
     /// The name is not allowed.
