@@ -268,7 +268,6 @@ impl Catalog {
 }
 
 /// Ids come from names, so that one table that is created on both sides of a cut is one table.
-#[expect(clippy::cast_possible_truncation, reason = "the upper 32 bits are what is meant")]
 fn id_of(name: &str) -> u32 {
     (crate::murmur3::x64_128(name.as_bytes()) >> 96) as u32
 }
