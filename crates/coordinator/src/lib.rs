@@ -1,2 +1,4 @@
-//! Replica plans, tallies, put and get machines, read repair
+//! Replica plans, tallies, put and get machines, read repair.
 #![deny(missing_docs)]
+
+pub mod message;

@@ -1,2 +1,4 @@
-//! Pull sessions: clock exchange and missing dots
+//! Pull sessions: clock exchange and missing dots.
 #![deny(missing_docs)]
+
+pub mod message;

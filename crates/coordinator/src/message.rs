@@ -1,0 +1,183 @@
+//! What replicas say to each other while they serve requests.
+
+use bytes::Bytes;
+use meridian_crdt::{Context, Delta, Row, VnodeClock};
+use meridian_service::{Outcome, Request, RequestError};
+use meridian_types::{Epoch, KeyspaceId, NodeId, TableId, VnodeId, WriteId};
+
+/// Names a row: all that a replica needs to find it and the clock that covers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowKey {
+    /// The keyspace, for its clocks.
+    pub keyspace: KeyspaceId,
+    /// The table.
+    pub table: TableId,
+    /// The vnode that the key's token falls into.
+    pub vnode: VnodeId,
+    /// The key.
+    pub key: Bytes,
+}
+
+/// A place in the order of the ring: the top 64 bits of a token, then the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RingPosition {
+    /// The top 64 bits of the token.
+    pub token: u64,
+    /// The key; empty is before every key with that token.
+    pub key: Bytes,
+}
+
+/// From a coordinator to a replica.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplicaRequest {
+    /// Apply a delta.
+    Write(WriteDelta),
+    /// Read a row, or its digest.
+    Read {
+        /// The row.
+        row: RowKey,
+        /// How much of it.
+        kind: ReadKind,
+        /// The layout that the request was planned with.
+        epoch: Epoch,
+    },
+    /// Join a version of a row: read repair.
+    Join {
+        /// The row.
+        row: RowKey,
+        /// The version.
+        version: Row,
+        /// Everything that the version's makers covered, their entries included.
+        coverage: Context,
+        /// The layout that the request was planned with.
+        epoch: Epoch,
+    },
+    /// Read a page of a table.
+    Page(PageRequest),
+    /// Serve this client's request in the sender's stead: the sender is no replica of its key.
+    Coordinate(Request),
+}
+
+/// A delta on its way to a replica.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WriteDelta {
+    /// The row.
+    pub row: RowKey,
+    /// The change.
+    pub delta: Delta,
+    /// The write's name, for the replica's table of recent writes.
+    pub write_id: Option<WriteId>,
+    /// Replicas in the receiver's datacenter that the receiver sends copies to. They answer
+    /// [`Self::reply_to`] themselves.
+    pub forward_to: Vec<NodeId>,
+    /// Who collects the acknowledgements.
+    pub reply_to: NodeId,
+    /// Whether this is a hint that was kept: then nobody forwards it.
+    pub hinted: bool,
+    /// The layout that the request was planned with.
+    pub epoch: Epoch,
+}
+
+/// How much of a row is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadKind {
+    /// The row, and the clock that it was read under.
+    Data,
+    /// A digest of the row's entries.
+    Digest,
+}
+
+/// Asks for a page of a table, in the order of the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The table.
+    pub table: TableId,
+    /// Rows after this position; `None` starts at the beginning of the ring.
+    pub after: Option<RingPosition>,
+    /// The last token's top 64 bits, included.
+    pub until: u64,
+    /// Most rows.
+    pub limit: usize,
+    /// Only keys that start with this.
+    pub prefix: Bytes,
+    /// Whether rows are wanted, or their digests.
+    pub kind: ReadKind,
+}
+
+/// From a replica to a coordinator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplicaReply {
+    /// The delta is applied, as durably as the sync policy says.
+    Written,
+    /// The row.
+    Row(RowVersion),
+    /// The digest of the row's entries.
+    Digest(u128),
+    /// The version is joined.
+    Joined,
+    /// The page.
+    Page(PageReply),
+    /// What the replica, as coordinator, answers to the client.
+    Coordinated(Box<Result<Outcome, RequestError>>),
+    /// The replica did not do it, and changed nothing unless it says so.
+    Refused(Refusal),
+}
+
+/// A row and the clock that it was read under: both of one storage sequence number (rule 6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowVersion {
+    /// The row; empty where the replica has none.
+    pub row: Row,
+    /// The vnode's clock.
+    pub clock: VnodeClock,
+}
+
+/// A page of a replica's rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageReply {
+    /// The rows, in the order of the ring.
+    pub rows: Vec<PageRow>,
+    /// Whether there is more behind the last row.
+    pub more: bool,
+}
+
+/// A row of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRow {
+    /// Where it is.
+    pub position: RingPosition,
+    /// The row, or nothing where a digest was asked for.
+    pub row: Option<Row>,
+    /// The digest of its entries.
+    pub digest: u128,
+}
+
+/// Why a replica did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The table is not in the replica's catalog yet.
+    #[error("table {0} is not known here yet")]
+    UnknownTable(TableId),
+    /// The replica's storage failed; the change may or may not be in its log.
+    #[error("storage: {0}")]
+    Storage(String),
+    /// The replica's queue is full.
+    #[error("overloaded")]
+    Overloaded,
+    /// The stamp is too far ahead of the replica's clock.
+    #[error("{0}")]
+    Stamp(meridian_types::StampTooFarAhead),
+    /// The replica has another layout.
+    #[error("planned with layout {asked}, this replica has {has}")]
+    StaleEpoch {
+        /// The request's epoch.
+        asked: Epoch,
+        /// The replica's epoch.
+        has: Epoch,
+    },
+    /// The replica cannot read the request.
+    #[error("malformed: {0}")]
+    Malformed(String),
+}

@@ -1,0 +1,82 @@
+//! What replicas say to each other while they find out what the other one lacks.
+
+use bytes::Bytes;
+use meridian_crdt::{Row, VnodeClock};
+use meridian_types::{KeyspaceId, TableId, VnodeId};
+
+/// From the puller to its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepairRequest {
+    /// Do our clocks differ, over all vnodes of the keyspace that we share?
+    Compare {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// Digest over the clocks of all shared vnodes, in their order.
+        digest: u128,
+    },
+    /// A page of the rows that the puller lacks.
+    Pull(PullRequest),
+}
+
+/// Asks for rows of one vnode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullRequest {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnode.
+    pub vnode: VnodeId,
+    /// What the puller has: rows that are wholly covered by it and have no context are not sent.
+    pub clock: VnodeClock,
+    /// Where the page before ended.
+    pub after: Option<PullPosition>,
+    /// Whether rows that the puller has seen are wanted too: for rebuilding replicas and new
+    /// owners (rule 7, full pull).
+    pub full: bool,
+    /// Most bytes of the page's rows. A page always has at least one row.
+    pub max_bytes: usize,
+}
+
+/// Where a pull's page ended: table by table, each in the order of the ring.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PullPosition {
+    /// The table.
+    pub table: TableId,
+    /// The key as the store orders it inside the table.
+    pub at: Bytes,
+}
+
+/// From the peer to the puller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepairReply {
+    /// The digests are equal: nothing to do.
+    Same,
+    /// Digests of the clocks of the shared vnodes, in their order.
+    Differs(Vec<(VnodeId, u128)>),
+    /// A page.
+    Page(PullPage),
+    /// The peer does not serve pulls of this vnode now.
+    Refused(String),
+}
+
+/// A page of a pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullPage {
+    /// The peer's clock, of the same storage sequence number as the rows: their coverage. That of
+    /// the first page is what the puller joins after the last one.
+    pub clock: VnodeClock,
+    /// The rows.
+    pub rows: Vec<PulledRow>,
+    /// Where the next page starts; `None` after the last.
+    pub next: Option<PullPosition>,
+}
+
+/// A row of a pull's page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PulledRow {
+    /// Its table.
+    pub table: TableId,
+    /// Its key.
+    pub key: Bytes,
+    /// The peer's version of it.
+    pub row: Row,
+}
