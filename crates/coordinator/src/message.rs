@@ -1,31 +1,9 @@
 //! What replicas say to each other while they serve requests.
 
 use bytes::Bytes;
-use meridian_crdt::{Context, Delta, Row, VnodeClock};
+use meridian_crdt::{Context, Delta, Row, RowVersion};
 use meridian_service::{Outcome, Request, RequestError};
-use meridian_types::{Epoch, KeyspaceId, NodeId, TableId, VnodeId, WriteId};
-
-/// Names a row: all that a replica needs to find it and the clock that covers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RowKey {
-    /// The keyspace, for its clocks.
-    pub keyspace: KeyspaceId,
-    /// The table.
-    pub table: TableId,
-    /// The vnode that the key's token falls into.
-    pub vnode: VnodeId,
-    /// The key.
-    pub key: Bytes,
-}
-
-/// A place in the order of the ring: the top 64 bits of a token, then the key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RingPosition {
-    /// The top 64 bits of the token.
-    pub token: u64,
-    /// The key; empty is before every key with that token.
-    pub key: Bytes,
-}
+use meridian_types::{Epoch, KeyspaceId, NodeId, RingPosition, RowKey, TableId, WriteId};
 
 /// From a coordinator to a replica.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,15 +101,6 @@ pub enum ReplicaReply {
     Coordinated(Box<Result<Outcome, RequestError>>),
     /// The replica did not do it, and changed nothing unless it says so.
     Refused(Refusal),
-}
-
-/// A row and the clock that it was read under: both of one storage sequence number (rule 6).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RowVersion {
-    /// The row; empty where the replica has none.
-    pub row: Row,
-    /// The vnode's clock.
-    pub clock: VnodeClock,
 }
 
 /// A page of a replica's rows.

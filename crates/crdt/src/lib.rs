@@ -26,7 +26,7 @@ pub use context::Context;
 pub use counters::CounterSet;
 pub use dot::{Actor, Dot};
 pub use dotset::DotSet;
-pub use row::{Coverage, Covers, Delta, Entry, Row};
+pub use row::{Coverage, Covers, Delta, Entry, Row, RowVersion};
 pub use token::{ContextToken, TokenError, TokenKey, TokenScope};
 
 pub use meridian_types::ConflictPolicy;

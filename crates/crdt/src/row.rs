@@ -1,5 +1,7 @@
 //! Rows, and the one place where two versions become one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use meridian_types::{ConflictPolicy, Hlc, Millis};
 use smallvec::{SmallVec, smallvec};
@@ -74,6 +76,16 @@ pub struct Row {
     // INVARIANT: sorted by dot, no dot twice.
     entries: SmallVec<[Entry; 1]>,
     context: Context,
+}
+
+/// A row and the clock that it was read under: both of one storage sequence number, because a row
+/// read before and a clock read after a write would cover a dot that they do not hold (rule 6).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowVersion {
+    /// The row; empty where the replica has none.
+    pub row: Row,
+    /// The clock of its vnode.
+    pub clock: Arc<VnodeClock>,
 }
 
 impl Row {
