@@ -20,9 +20,10 @@ impl CounterSet {
         Self { ranges: if base == 0 { smallvec![] } else { smallvec![(1, base)] } }
     }
 
-    /// A single counter.
+    /// A single counter, from 1.
     #[must_use]
     pub fn single(counter: u64) -> Self {
+        debug_assert!(counter > 0, "counters begin at 1");
         Self { ranges: smallvec![(counter, counter)] }
     }
 
@@ -54,7 +55,7 @@ impl CounterSet {
     }
 
     /// The ranges, lowest first, both ends included.
-    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = (u64, u64)> + '_ {
         self.ranges.iter().copied()
     }
 
@@ -65,8 +66,16 @@ impl CounterSet {
         self.ranges.get(at).is_some_and(|&(lo, _)| lo <= counter)
     }
 
-    /// Adds a counter; whether it was new.
+    /// Adds a counter, from 1; whether it was new.
     pub fn insert(&mut self, counter: u64) -> bool {
+        debug_assert!(counter > 0, "counters begin at 1");
+        // The steady state: the next write of an actor whose writes all arrived.
+        if let [(_, hi)] = self.ranges.as_mut_slice()
+            && hi.checked_add(1) == Some(counter)
+        {
+            *hi = counter;
+            return true;
+        }
         let at = self.ranges.partition_point(|&(_, hi)| hi < counter);
         if self.ranges.get(at).is_some_and(|&(lo, _)| lo <= counter) {
             return false;
@@ -116,15 +125,16 @@ impl CounterSet {
     pub fn difference(&self, other: &Self) -> Self {
         let mut out = Self::default();
         for &(lo, hi) in &self.ranges {
-            let mut next = lo;
+            // `None` once the rest of this range, up to the largest number, is in `other`.
+            let mut next = Some(lo);
             let from = other.ranges.partition_point(|&(_, end)| end < lo);
             for &(start, end) in other.ranges[from..].iter().take_while(|r| r.0 <= hi) {
-                if next < start {
+                if let Some(next) = next.filter(|next| *next < start) {
                     out.ranges.push((next, start - 1));
                 }
-                next = next.max(end.saturating_add(1));
+                next = end.checked_add(1);
             }
-            if next <= hi {
+            if let Some(next) = next.filter(|next| *next <= hi) {
                 out.ranges.push((next, hi));
             }
         }
@@ -161,17 +171,15 @@ impl CounterSet {
         const WHAT: &str = "range of counters";
         let count = reader.count(2, "number of counter ranges")?;
         let mut ranges = SmallVec::with_capacity(count);
-        let mut lowest = 1u64;
-        for n in 0..count {
-            if n > 0 && lowest == u64::MAX {
-                return Err(reader.invalid(WHAT));
-            }
+        let mut lowest = Some(1u64);
+        for _ in 0..count {
             let gap = reader.u64(WHAT)?;
-            let lo = lowest.checked_add(gap).ok_or_else(|| reader.invalid(WHAT))?;
+            let lo = lowest.and_then(|lowest| lowest.checked_add(gap));
+            let lo = lo.ok_or_else(|| reader.invalid(WHAT))?;
             let len = reader.u64(WHAT)?;
             let hi = lo.checked_add(len).ok_or_else(|| reader.invalid(WHAT))?;
             ranges.push((lo, hi));
-            lowest = hi.saturating_add(2);
+            lowest = hi.checked_add(2);
         }
         Ok(Self { ranges })
     }
@@ -215,6 +223,24 @@ mod tests {
             for n in 1..26 {
                 prop_assert_eq!(x.contains(n), a.contains(&n));
             }
+        }
+
+        #[test]
+        fn behaves_at_the_largest_numbers_as_at_the_smallest(a in small(), b in small()) {
+            // Mirrored: n stands for u64::MAX - n + 1, so that 1 is the largest number.
+            let mirror = |s: &BTreeSet<u64>| of(&s.iter().map(|n| u64::MAX - (n - 1)).collect());
+            let (x, y) = (mirror(&a), mirror(&b));
+            let mut union = x.clone();
+            union.union_with(&y);
+            prop_assert_eq!(&union, &mirror(&a.union(&b).copied().collect()));
+            prop_assert_eq!(x.difference(&y), mirror(&a.difference(&b).copied().collect()));
+            prop_assert_eq!(x.is_subset(&y), a.is_subset(&b));
+            for n in 1..26 {
+                prop_assert_eq!(x.contains(u64::MAX - (n - 1)), a.contains(&n));
+            }
+            let mut out = Vec::new();
+            x.encode(&mut out);
+            prop_assert_eq!(CounterSet::decode(&mut Reader::new(&out)), Ok(x));
         }
 
         #[test]

@@ -29,10 +29,11 @@ impl DotSet {
         self.find(actor).ok().map(|at| &self.actors[at].1)
     }
 
-    /// How many dots are in the set.
+    /// How many dots are in the set; the largest number when there are more.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.actors.iter().map(|(_, counters)| counters.len()).sum()
+        // A set that came over the network may claim any number.
+        self.actors.iter().fold(0, |sum, (_, counters)| sum.saturating_add(counters.len()))
     }
 
     /// Whether `dot` is in the set.
@@ -111,6 +112,13 @@ impl DotSet {
 
     fn find(&self, actor: Actor) -> Result<usize, usize> {
         self.actors.binary_search_by_key(&actor, |(a, _)| *a)
+    }
+
+    /// About how many bytes [`Self::encode`] writes, to allocate once.
+    pub(crate) fn encoded_len_hint(&self) -> usize {
+        let ranges: usize = self.actors.iter().map(|(_, c)| c.ranges().len()).sum();
+        // Node, incarnation and count of ranges, then two numbers of about four bytes a range.
+        4 + 12 * self.actors.len() + 8 * ranges
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

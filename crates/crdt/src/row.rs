@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use std::borrow::Borrow;
+use std::convert::identity;
+
 use bytes::Bytes;
 use meridian_types::{ConflictPolicy, Hlc, Millis};
 use smallvec::{SmallVec, smallvec};
@@ -28,6 +31,23 @@ impl Entry {
     pub fn is_visible(&self, now: Millis) -> bool {
         self.value.is_some() && self.expires.is_none_or(|at| now < at)
     }
+
+    /// The digest of the entries up to this one, from the digest of those before it. The value
+    /// enters as its own digest, so that nothing is copied but a few fixed fields.
+    fn digest_after(&self, before: u128) -> u128 {
+        let mut fields = [0; 69];
+        let flags = u8::from(self.value.is_none()) | u8::from(self.expires.is_some()) << 1;
+        fields[0] = flags;
+        fields[1..5].copy_from_slice(&self.dot.actor.node.0.to_be_bytes());
+        fields[5..13].copy_from_slice(&self.dot.actor.incarnation.0.to_be_bytes());
+        fields[13..21].copy_from_slice(&self.dot.counter.to_be_bytes());
+        fields[21..29].copy_from_slice(&self.stamp.0.to_be_bytes());
+        fields[29..37].copy_from_slice(&self.expires.unwrap_or_default().0.to_be_bytes());
+        let value = xxh3_128(self.value.as_deref().unwrap_or_default());
+        fields[37..53].copy_from_slice(&value.to_be_bytes());
+        fields[53..].copy_from_slice(&before.to_be_bytes());
+        xxh3_128(&fields)
+    }
 }
 
 /// One dotted change of one row, with the context that it was made under.
@@ -43,7 +63,7 @@ impl Delta {
     /// The delta as a row: joining it into a row that only covers its own context is applying it.
     #[must_use]
     pub fn into_row(self) -> Row {
-        Row { entries: smallvec![self.entry], context: self.context }
+        Row::of_one(self.entry, self.context)
     }
 }
 
@@ -96,6 +116,16 @@ impl Row {
         entries.sort_by_key(|entry| entry.dot);
         entries.dedup_by_key(|entry| entry.dot);
         Self { entries, context }
+    }
+
+    /// A row that has one entry, which is the steady state.
+    pub(crate) fn of_one(entry: Entry, context: Context) -> Self {
+        Self { entries: smallvec![entry], context }
+    }
+
+    /// The entries and the context.
+    pub(crate) fn into_parts(self) -> (SmallVec<[Entry; 1]>, Context) {
+        (self.entries, self.context)
     }
 
     /// The entries, by dot. Markers and expired entries are among them.
@@ -173,29 +203,55 @@ impl Row {
         theirs: &impl Covers,
     ) {
         match policy {
-            ConflictPolicy::Lww => self.join_lww(other),
+            ConflictPolicy::Lww => self.join_lww(&other.entries, Entry::clone),
             ConflictPolicy::Siblings => self.join_siblings(mine, other, theirs),
         }
     }
 
     fn join_siblings(&mut self, mine: &impl Covers, other: &Self, theirs: &impl Covers) {
-        let news: SmallVec<[Entry; 1]> = other
-            .entries
-            .iter()
-            .filter(|entry| self.entry(entry.dot).is_none() && !mine.covers(entry.dot))
-            .cloned()
-            .collect();
+        self.drop_covered(other, theirs);
+        self.add_uncovered(mine, &other.entries, Entry::clone);
+    }
+
+    /// Drops the entries whose effect the other side saw and does not have any more.
+    fn drop_covered(&mut self, other: &Self, theirs: &impl Covers) {
         self.entries.retain(|entry| other.entry(entry.dot).is_some() || !theirs.covers(entry.dot));
-        for entry in news {
-            let at = self.entries.partition_point(|e| e.dot < entry.dot);
-            self.entries.insert(at, entry);
+    }
+
+    /// Adds the entries whose effect this side has not seen yet.
+    fn add_uncovered<E: Borrow<Entry>>(
+        &mut self,
+        mine: &impl Covers,
+        entries: impl IntoIterator<Item = E>,
+        owned: impl Fn(E) -> Entry,
+    ) {
+        for entry in entries {
+            let dot = entry.borrow().dot;
+            if let Err(at) = self.entries.binary_search_by_key(&dot, |entry| entry.dot)
+                && !mine.covers(dot)
+            {
+                self.entries.insert(at, owned(entry));
+            }
         }
     }
 
-    fn join_lww(&mut self, other: &Self) {
-        let order = |entry: &&Entry| (entry.stamp, entry.dot);
-        let winner = self.entries.iter().chain(&other.entries).max_by_key(order).cloned();
-        self.entries = winner.into_iter().collect();
+    fn join_lww<E: Borrow<Entry>>(
+        &mut self,
+        entries: impl IntoIterator<Item = E>,
+        owned: impl Fn(E) -> Entry,
+    ) {
+        let rank = |entry: &Entry| (entry.stamp, entry.dot);
+        if self.entries.len() > 1 {
+            let winner = self.entries.drain(..).max_by_key(rank);
+            self.entries.extend(winner);
+        }
+        for entry in entries {
+            match self.entries.first_mut() {
+                None => self.entries.push(owned(entry)),
+                Some(mine) if rank(mine) < rank(entry.borrow()) => *mine = owned(entry),
+                Some(_) => {}
+            }
+        }
     }
 
     /// Adds to what the row covers.
@@ -210,28 +266,70 @@ impl Row {
         }
     }
 
+    /// Joins what a replica answered for this row into another replica's row and clock: all of
+    /// rule 6 at once, for pulls and repairs. Both sides' row and clock must come from one storage
+    /// sequence number; `theirs` is the other's [`Self::full_context`].
+    ///
+    /// The clock learns the dots of the other's entries and nothing else: a dot that only
+    /// `theirs` covers is remembered by the row, or by the join of the clocks after the last row
+    /// of a pull (rule 7).
+    pub fn join_answer(
+        &mut self,
+        policy: ConflictPolicy,
+        clock: &mut VnodeClock,
+        other: &Self,
+        theirs: &Context,
+    ) {
+        let mine = std::mem::take(&mut self.context);
+        self.join(policy, &Coverage { clock: Some(clock), context: &mine }, other, theirs);
+        for entry in &other.entries {
+            clock.insert(entry.dot);
+        }
+        if policy == ConflictPolicy::Siblings {
+            self.context = mine.stripped(clock);
+            self.context.union_with(&theirs.stripped(clock));
+        }
+    }
+
+    /// Whether a pull must bring this row to a replica with this clock: it has a dot that the
+    /// replica lacks, or remembers something that no clock says (rule 7).
+    #[must_use]
+    pub fn is_news_to(&self, puller: &VnodeClock) -> bool {
+        !self.context.is_empty() || self.entries.iter().any(|entry| !puller.contains(entry.dot))
+    }
+
     /// Applies a delta whose dot the replica's clock does not have (rule 4). The caller adds the
     /// dot to the clock, strips the row, and stores both in one WAL record.
     pub fn apply(&mut self, policy: ConflictPolicy, delta: Delta) {
-        let other = delta.into_row();
-        self.absorb(policy, other);
+        self.absorb(policy, delta.into_row());
     }
 
     /// Joins a row that covers only its own context: a delta, or several that became one. This is
     /// the storage engine's merge operator; it needs no clock, and is associative.
     pub fn absorb(&mut self, policy: ConflictPolicy, other: Self) {
-        let mine = std::mem::take(&mut self.context);
-        self.join(policy, &mine, &other, &other.context);
-        self.context = mine;
-        if policy == ConflictPolicy::Siblings {
-            self.context.union_with(&other.context);
+        match policy {
+            ConflictPolicy::Siblings => {
+                self.drop_covered(&other, &other.context);
+                let mine = std::mem::take(&mut self.context);
+                self.add_uncovered(&mine, other.entries, identity);
+                self.context = mine;
+                self.context.union_with(&other.context);
+            }
+            ConflictPolicy::Lww => {
+                self.join_lww(other.entries, identity);
+                // Causality decides nothing here, so nothing of it is kept: whichever way deltas
+                // were grouped, the bytes are the same.
+                self.context = Context::default();
+            }
         }
     }
 
     /// A digest of the entries: what two replicas compare before they send values. Contexts are
     /// left out, because how much of them is still needed differs between equal replicas.
+    ///
+    /// Replicas send it to each other, so it is as fixed as a format; `docs/formats/rows.md`.
     #[must_use]
     pub fn digest(&self) -> u128 {
-        xxh3_128(&Self { entries: self.entries.clone(), context: Context::default() }.to_bytes())
+        self.entries.iter().fold(0, |digest, entry| entry.digest_after(digest))
     }
 }
