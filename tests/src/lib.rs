@@ -1,2 +1,2 @@
-//! Black box: real processes, real sockets
+//! Starts real clusters for the black-box tests.
 #![deny(missing_docs)]
