@@ -1,0 +1,394 @@
+//! The commit queue and the end of the log; who waits for what. The essay is in the parent.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::Commit;
+use crate::batch::WriteBatch;
+use crate::error::Error;
+use crate::key::Seqno;
+use crate::options::{SyncPolicy, WAL_BUFFER_BYTES};
+use crate::wal::format::{CHUNK_HEADER, put_batch};
+use crate::wal::writer::WalWriter;
+
+/// The WAL thread is woken out of its nap when this much waits.
+const NAP_BYTES: usize = 1 << 20;
+/// A spare buffer larger than this is given back to the allocator.
+const SPARE_BYTES: usize = 4 << 20;
+
+/// Called with the outcome when a commit is settled.
+pub(crate) type OnSettled = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// What waits to be written.
+pub(crate) struct CommitQueue {
+    next: Seqno,
+    /// Room for a chunk header, then the batches.
+    buffer: Vec<u8>,
+    /// The WAL thread sleeps until it is notified.
+    idle: bool,
+    stopping: bool,
+}
+
+impl CommitQueue {
+    fn is_empty(&self) -> bool {
+        self.buffer.len() == CHUNK_HEADER
+    }
+
+    /// The last seqno given out.
+    pub(crate) const fn last(&self) -> Seqno {
+        self.next - 1
+    }
+
+    /// Numbers a batch and copies it into the buffer.
+    pub(crate) fn push(&mut self, batch: &WriteBatch) -> Commit {
+        let first = self.next;
+        put_batch(&mut self.buffer, first, batch.count(), batch.encoded());
+        self.next += u64::from(batch.count());
+        Commit::new(first, self.next - 1)
+    }
+}
+
+struct Tail {
+    wal: WalWriter,
+    spare: Vec<u8>,
+    batches_unsynced: u32,
+}
+
+/// The end of the log and everybody who waits for it.
+pub(crate) struct Log {
+    policy: SyncPolicy,
+    segment_bytes: u64,
+    queue: Mutex<CommitQueue>,
+    batches_queued: AtomicU64,
+    work: Condvar,
+    space: Condvar,
+    tail: Mutex<Tail>,
+    segment: AtomicU64,
+    durable: AtomicU64,
+    has_thread: AtomicBool,
+    waiting: Mutex<Vec<(Seqno, OnSettled)>>,
+    settled: Condvar,
+    poison: OnceLock<Error>,
+}
+
+/// Figures of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalStats {
+    /// The segment written to.
+    pub segment: u64,
+    /// Its bytes.
+    pub segment_bytes: u64,
+    /// Its bytes that no sync has covered.
+    pub unsynced_bytes: u64,
+    /// Bytes that wait to be written to the file.
+    pub buffered_bytes: u64,
+}
+
+impl Log {
+    pub(crate) fn new(wal: WalWriter, policy: SyncPolicy, segment_bytes: u64) -> Self {
+        let last = wal.synced();
+        Self {
+            policy,
+            segment_bytes,
+            queue: Mutex::new(CommitQueue {
+                next: last + 1,
+                buffer: vec![0; CHUNK_HEADER],
+                idle: false,
+                stopping: false,
+            }),
+            batches_queued: AtomicU64::new(0),
+            work: Condvar::new(),
+            space: Condvar::new(),
+            segment: AtomicU64::new(wal.segment()),
+            tail: Mutex::new(Tail { wal, spare: vec![0; CHUNK_HEADER], batches_unsynced: 0 }),
+            durable: AtomicU64::new(last),
+            has_thread: AtomicBool::new(false),
+            waiting: Mutex::new(Vec::new()),
+            settled: Condvar::new(),
+            poison: OnceLock::new(),
+        }
+    }
+
+    pub(crate) const fn policy(&self) -> SyncPolicy {
+        self.policy
+    }
+
+    /// A lower bound of the segment that the next batch goes to.
+    pub(crate) fn segment(&self) -> u64 {
+        self.segment.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn durable(&self) -> Seqno {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn poisoned(&self) -> Option<Error> {
+        self.poison.get().cloned()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.poison.get().map_or(Ok(()), |cause| Err(cause.clone()))
+    }
+
+    /// Refuses every write from now on; the first cause stays.
+    pub(crate) fn poison(&self, cause: Error) -> Error {
+        let cause = self.poison.get_or_init(|| cause).clone();
+        self.settle();
+        self.space.notify_all();
+        cause
+    }
+
+    /// Takes the commit lock, once there is room in the buffer.
+    pub(crate) fn queue(&self) -> Result<MutexGuard<'_, CommitQueue>, Error> {
+        let mut queue = self.queue.lock();
+        self.check()?;
+        while queue.buffer.len() > WAL_BUFFER_BYTES && self.has_thread() {
+            self.space.wait(&mut queue);
+            self.check()?;
+        }
+        Ok(queue)
+    }
+
+    /// Releases the commit lock after a push and sees to it that the batch reaches the file.
+    pub(crate) fn unlock(&self, mut queue: MutexGuard<'_, CommitQueue>) -> Result<(), Error> {
+        self.batches_queued.fetch_add(1, Ordering::Relaxed);
+        let wake = queue.idle || queue.buffer.len() > NAP_BYTES;
+        queue.idle = false;
+        drop(queue);
+        if self.has_thread() {
+            if wake {
+                self.work.notify_one();
+            }
+            return Ok(());
+        }
+        self.write_inline()
+    }
+
+    fn write_inline(&self) -> Result<(), Error> {
+        let mut tail = self.tail.lock();
+        self.write_locked(&mut tail)?;
+        if let SyncPolicy::Every { writes, .. } = self.policy
+            && tail.batches_unsynced >= writes
+        {
+            self.sync_locked(&mut tail)?;
+        }
+        Ok(())
+    }
+
+    fn has_thread(&self) -> bool {
+        self.has_thread.load(Ordering::SeqCst)
+    }
+
+    /// Writes what is in the buffer to the file.
+    pub(crate) fn write_pending(&self) -> Result<(), Error> {
+        self.write_locked(&mut self.tail.lock())
+    }
+
+    fn write_locked(&self, tail: &mut Tail) -> Result<(), Error> {
+        self.check()?;
+        let mut queue = self.queue.lock();
+        if queue.is_empty() {
+            return Ok(());
+        }
+        let mut chunk = std::mem::replace(&mut queue.buffer, std::mem::take(&mut tail.spare));
+        let last = queue.last();
+        drop(queue);
+        self.space.notify_all();
+        let batches = self.batches_queued.swap(0, Ordering::Relaxed);
+        tail.batches_unsynced =
+            tail.batches_unsynced.saturating_add(u32::try_from(batches).unwrap_or(u32::MAX));
+        if tail.wal.has_chunks() && tail.wal.bytes() >= self.segment_bytes {
+            self.rotate_locked(tail)?;
+        }
+        let written = tail.wal.append(&mut chunk, last);
+        written.map_err(|cause| self.poison_by(tail, &cause))?;
+        chunk.truncate(CHUNK_HEADER);
+        chunk.shrink_to(SPARE_BYTES);
+        tail.spare = chunk;
+        Ok(())
+    }
+
+    fn rotate_locked(&self, tail: &mut Tail) -> Result<(), Error> {
+        tail.wal.rotate().map_err(|cause| self.poison_by(tail, &cause))?;
+        self.segment.store(tail.wal.segment(), Ordering::Release);
+        self.synced_up_to(tail);
+        Ok(())
+    }
+
+    fn poison_by(&self, tail: &Tail, cause: &meridian_vfs::IoError) -> Error {
+        let file = tail.wal.path().to_path_buf();
+        self.poison(Error::Poisoned { file, cause: cause.to_string() })
+    }
+
+    /// Makes everything pushed so far durable.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        {
+            let mut tail = self.tail.lock();
+            self.write_locked(&mut tail)?;
+            self.sync_locked(&mut tail)?;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Makes everything up to `seqno`, which was pushed before, durable.
+    pub(crate) fn sync_to(&self, seqno: Seqno) -> Result<(), Error> {
+        if self.durable() >= seqno { self.check() } else { self.sync() }
+    }
+
+    fn sync_locked(&self, tail: &mut Tail) -> Result<(), Error> {
+        self.check()?;
+        tail.wal.sync().map_err(|cause| self.poison_by(tail, &cause))?;
+        self.synced_up_to(tail);
+        Ok(())
+    }
+
+    fn synced_up_to(&self, tail: &mut Tail) {
+        tail.batches_unsynced = 0;
+        self.durable.store(tail.wal.synced(), Ordering::Release);
+    }
+
+    /// Ends the segment if anything was written to it.
+    pub(crate) fn rotate(&self) -> Result<(), Error> {
+        let mut tail = self.tail.lock();
+        self.check()?;
+        if tail.wal.has_chunks() { self.rotate_locked(&mut tail) } else { Ok(()) }
+    }
+
+    /// Writes the close chunk; nothing can be written afterwards.
+    pub(crate) fn close(&self, closed: Error) -> Result<(), Error> {
+        {
+            let mut tail = self.tail.lock();
+            self.write_locked(&mut tail)?;
+            tail.wal.close().map_err(|cause| self.poison_by(&tail, &cause))?;
+            self.synced_up_to(&mut tail);
+        }
+        self.poison(closed);
+        Ok(())
+    }
+
+    /// Whether the policy's promise holds for `seqno`.
+    pub(crate) fn is_settled(&self, seqno: Seqno) -> bool {
+        self.policy != SyncPolicy::Always || self.durable() >= seqno
+    }
+
+    pub(crate) fn wait(&self, seqno: Seqno) -> Result<(), Error> {
+        if self.is_settled(seqno) {
+            return Ok(());
+        }
+        if !self.has_thread() {
+            return self.sync_to(seqno);
+        }
+        let mut waiting = self.waiting.lock();
+        while !self.is_settled(seqno) {
+            self.check()?;
+            if !self.has_thread() {
+                drop(waiting);
+                return self.sync_to(seqno);
+            }
+            self.settled.wait(&mut waiting);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_settled(&self, seqno: Seqno, call: OnSettled) {
+        if !self.is_settled(seqno) && !self.has_thread() {
+            return call(self.sync_to(seqno));
+        }
+        let mut waiting = self.waiting.lock();
+        if self.is_settled(seqno) {
+            drop(waiting);
+            call(Ok(()));
+        } else if let Some(cause) = self.poisoned() {
+            drop(waiting);
+            call(Err(cause));
+        } else {
+            waiting.push((seqno, call));
+        }
+    }
+
+    /// Wakes everybody whose commit is settled, without any lock held while they run.
+    fn settle(&self) {
+        let ready: Vec<_> = {
+            let mut waiting = self.waiting.lock();
+            self.settled.notify_all();
+            if self.poison.get().is_some() {
+                waiting.drain(..).collect()
+            } else {
+                let durable = self.durable();
+                waiting.extract_if(.., |(seqno, _)| *seqno <= durable).collect()
+            }
+        };
+        for (seqno, call) in ready {
+            call(if self.is_settled(seqno) { Ok(()) } else { self.check() });
+        }
+    }
+
+    pub(crate) fn stats(&self) -> WalStats {
+        let tail = self.tail.lock();
+        let buffered = self.queue.lock().buffer.len() - CHUNK_HEADER;
+        WalStats {
+            segment: tail.wal.segment(),
+            segment_bytes: tail.wal.bytes(),
+            unsynced_bytes: tail.wal.unsynced_bytes(),
+            buffered_bytes: buffered as u64,
+        }
+    }
+
+    pub(crate) fn last_pushed(&self) -> Seqno {
+        self.queue.lock().last()
+    }
+}
+
+/// What the WAL thread does; the thread itself and its clock are in `workers`.
+impl Log {
+    pub(crate) fn thread_starts(&self) -> bool {
+        self.queue.lock().stopping = false;
+        !self.has_thread.swap(true, Ordering::SeqCst)
+    }
+
+    /// From here writers write themselves. A writer that saw the thread pushed its batch before
+    /// this takes the commit lock, so the last write below finds it.
+    pub(crate) fn thread_ends(&self) -> Result<(), Error> {
+        self.has_thread.store(false, Ordering::SeqCst);
+        self.space.notify_all();
+        let ended = self.sync();
+        self.settle();
+        ended
+    }
+
+    pub(crate) fn ask_thread_to_stop(&self) {
+        self.queue.lock().stopping = true;
+        self.work.notify_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.queue.lock().stopping
+    }
+
+    /// Sleeps until there is something to write, it is time to stop, or `most` has passed.
+    pub(crate) fn sleep_until_work(&self, most: Duration) {
+        let mut queue = self.queue.lock();
+        if queue.is_empty() && !queue.stopping {
+            queue.idle = true;
+            self.work.wait_for(&mut queue, most);
+            queue.idle = false;
+        }
+    }
+
+    /// Lets a group gather: sleeps `nap`, or until much waits.
+    pub(crate) fn nap(&self, nap: Duration) {
+        let mut queue = self.queue.lock();
+        if queue.buffer.len() <= NAP_BYTES && !queue.stopping {
+            self.work.wait_for(&mut queue, nap);
+        }
+    }
+
+    /// Batches written and not synced.
+    pub(crate) fn batches_unsynced(&self) -> u32 {
+        self.tail.lock().batches_unsynced
+    }
+}

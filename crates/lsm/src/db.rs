@@ -1,0 +1,275 @@
+//! The database: what callers hold, and the state that everything in this crate shares. Wiring
+//! only; each verb is in the room that its doc names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use meridian_vfs::{Fs, LockGuard};
+use parking_lot::{Mutex, RwLock};
+
+use crate::batch::WriteBatch;
+use crate::commit::Commit;
+use crate::commit::log::Log;
+use crate::error::Error;
+use crate::key::Seqno;
+use crate::options::{DbOptions, MAX_TREES, TreeConfig};
+use crate::read::snapshot::Snapshot;
+use crate::recovery::{self, Recovery};
+use crate::tree::{Shared, Tree};
+use crate::version::edit::{Change, TreeRecord};
+use crate::version::manifest::Manifest;
+
+/// The state behind every [`Db`] handle. Lock order: manifest, trees, then those of the log.
+pub(crate) struct Core {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: DbOptions,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: Log,
+    pub(crate) trees: RwLock<BTreeMap<String, Tree>>,
+    pub(crate) manifest: Mutex<Manifest>,
+    /// Memtables sealed and not flushed.
+    pub(crate) sealed: AtomicUsize,
+    /// Held until the last handle is gone.
+    pub(crate) _lock: Box<dyn LockGuard>,
+}
+
+/// A database: named trees of ordered bytes behind one log. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pub(crate) core: Arc<Core>,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("dir", &self.core.dir).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Opens (or creates) the database in `path` and replays its log. Trees that exist and are
+    /// not listed in `trees` are opened with the settings they had, without merge operator and
+    /// filter until [`Db::create_tree`] names them again; listed ones that do not exist are
+    /// created.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] when what was durable is damaged: nothing is changed or removed then.
+    /// [`Error::Io`] with `WouldBlock` when somebody else has it open.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        path: &Path,
+        options: DbOptions,
+        trees: Vec<TreeConfig>,
+    ) -> Result<(Self, Recovery), Error> {
+        recovery::open(fs, path, options, trees)
+    }
+
+    /// The tree of this name, created (durably) if it is not there, with these settings from now
+    /// on.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for settings out of range, or another merge operator than the
+    /// tree was created with.
+    pub fn create_tree(&self, config: TreeConfig) -> Result<Tree, Error> {
+        check_config(&config)?;
+        let mut manifest = self.core.manifest.lock();
+        if let Some(tree) = self.tree(&config.name) {
+            let record = manifest.state().trees.get(&tree.id()).map(|state| &state.record);
+            check_operator(&config, record)?;
+            tree.configure(config);
+            return Ok(tree);
+        }
+        if manifest.state().trees.len() >= MAX_TREES {
+            return Err(Error::invalid(format!("there are {MAX_TREES} trees already")));
+        }
+        let id = manifest.state().next_tree;
+        let record = TreeRecord::new(id, &config);
+        self.core.commit_edit(&mut manifest, &[Change::CreateTree(record)])?;
+        let tree = Tree::new(id, config, self.core.shared.clone());
+        self.core.trees.write().insert(tree.name().to_owned(), tree.clone());
+        Ok(tree)
+    }
+
+    /// The tree of this name.
+    #[must_use]
+    pub fn tree(&self, name: &str) -> Option<Tree> {
+        self.core.trees.read().get(name).cloned()
+    }
+
+    /// The names of all trees, sorted.
+    #[must_use]
+    pub fn trees(&self) -> Vec<String> {
+        self.core.trees.read().keys().cloned().collect()
+    }
+
+    /// Drops a tree and everything in it. Readers that are at it finish.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when there is no such tree.
+    pub fn drop_tree(&self, name: &str) -> Result<(), Error> {
+        let mut manifest = self.core.manifest.lock();
+        let Some(tree) = self.tree(name) else {
+            return Err(Error::invalid(format!("there is no tree {name:?}")));
+        };
+        // Writers check this under the commit lock, so none of them numbers a write for the tree
+        // after the edit.
+        {
+            let _queue = self.core.log.queue()?;
+            tree.mark_dropped();
+        }
+        self.core.commit_edit(&mut manifest, &[Change::DropTree { tree: tree.id() }])?;
+        self.core.trees.write().remove(name);
+        Ok(())
+    }
+
+    /// Numbers a batch, hands it to the log, and makes it visible: all of it, in all its trees, at
+    /// once. When it is durable is up to the sync policy: see [`Db::wait`].
+    ///
+    /// # Errors
+    /// Nothing of it is visible then; after [`Error::Poisoned`] it may be there after a restart.
+    pub fn write(&self, batch: WriteBatch) -> Result<Commit, Error> {
+        self.core.write(&batch)
+    }
+
+    /// As [`Db::write`], for callers that use the batch's memory again.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub fn write_ref(&self, batch: &WriteBatch) -> Result<Commit, Error> {
+        self.core.write(batch)
+    }
+
+    /// Blocks until the sync policy's promise holds for a commit: with `Always` until its bytes
+    /// are durable (together with those of everybody else who waits), otherwise not at all.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`]: whether it is durable is unknown until the database is opened again.
+    pub fn wait(&self, commit: &Commit) -> Result<(), Error> {
+        self.core.log.wait(commit.seqno())
+    }
+
+    /// Whether [`Db::wait`] would return at once.
+    #[must_use]
+    pub fn is_settled(&self, commit: &Commit) -> bool {
+        self.core.log.is_settled(commit.seqno())
+    }
+
+    /// Calls `call` when [`Db::wait`] would return: at once on this thread if it holds already,
+    /// otherwise on the WAL thread, all of a group together. `call` must be quick and must not
+    /// call the database.
+    pub fn on_settled(&self, commit: &Commit, call: Box<dyn FnOnce(Result<(), Error>) + Send>) {
+        self.core.log.on_settled(commit.seqno(), call);
+    }
+
+    /// The present moment: what is visible now stays readable at it.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.core.shared)
+    }
+
+    /// Makes everything written so far durable, whatever the sync policy.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when the disk refuses; nothing is known about what it kept.
+    pub fn sync(&self) -> Result<(), Error> {
+        self.core.log.sync()
+    }
+
+    /// Syncs everything and notes a clean shutdown in the log; every later write is refused.
+    /// Stop the [`crate::Workers`] first.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] when the disk refuses: as after a crash.
+    pub fn close(self) -> Result<(), Error> {
+        let mut manifest = self.core.manifest.lock();
+        self.core.commit_edit(&mut manifest, &[Change::Closed])?;
+        self.core.log.close(Error::Closed)
+    }
+
+    /// The error that made the database refuse writes, if one did.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<Error> {
+        self.core.log.poisoned()
+    }
+
+    /// The last write that a power cut cannot take.
+    #[must_use]
+    pub fn durable_seqno(&self) -> Seqno {
+        self.core.log.durable()
+    }
+
+    /// The last write that readers see.
+    #[must_use]
+    pub fn visible_seqno(&self) -> Seqno {
+        self.core.shared.visible()
+    }
+}
+
+impl Core {
+    /// Makes an edit durable, or stops the database.
+    pub(crate) fn commit_edit(
+        &self,
+        manifest: &mut Manifest,
+        changes: &[Change],
+    ) -> Result<(), Error> {
+        self.log.check()?;
+        manifest.commit(changes).map_err(|cause| {
+            self.log.poison(Error::Poisoned { file: manifest.path(), cause: cause.to_string() })
+        })
+    }
+
+    /// Seals a tree's active memtable; under the commit lock.
+    pub(crate) fn seal(&self, tree: &Tree, last: Seqno) {
+        tree.seal(last);
+        self.sealed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Seals the largest memtable when all together are too large and nothing is sealed yet; under
+    /// the commit lock.
+    pub(crate) fn relieve(&self, last: Seqno) {
+        let total = self.shared.memtable_bytes.load(Ordering::Relaxed);
+        if total <= self.options.memtable_total_bytes || self.sealed.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        let trees = self.trees.read();
+        if let Some(largest) = trees.values().max_by_key(|tree| tree.view().active.bytes()) {
+            self.seal(largest, last);
+        }
+    }
+
+    pub(crate) fn admit(&self, _bytes: usize) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+pub(crate) fn check_config(config: &TreeConfig) -> Result<(), Error> {
+    if config.name.is_empty() || config.name.len() > 255 {
+        return Err(Error::invalid("a tree's name has 1 to 255 bytes"));
+    }
+    if !(1 << 10..=64 << 10).contains(&config.block_bytes) {
+        return Err(Error::invalid("block_bytes is 1 KiB to 64 KiB"));
+    }
+    if config.memtable_bytes < 64 << 10 {
+        return Err(Error::invalid("memtable_bytes is at least 64 KiB"));
+    }
+    Ok(())
+}
+
+/// A tree that was created with a merge operator is opened with the same one, or none for now.
+pub(crate) fn check_operator(
+    config: &TreeConfig,
+    record: Option<&TreeRecord>,
+) -> Result<(), Error> {
+    let Some(record) = record else { return Ok(()) };
+    if record.merge == config.merge_name() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "tree {} was created with merge operator {:?}, not {:?}",
+        record.name,
+        record.merge,
+        config.merge_name()
+    )))
+}

@@ -1,0 +1,97 @@
+//! How one version of a key is named and ordered.
+//!
+//! INVARIANT: versions sort by user key ascending, then by tag descending, so that the newest
+//! comes first. Every structure of the engine (skip list, block, merge) uses this order.
+
+use std::cmp::Ordering;
+
+/// The number of a single operation; the order of all writes of a [`crate::Db`]. 0 is "before
+/// everything".
+pub type Seqno = u64;
+
+/// The largest number that fits beside a kind in a tag.
+pub(crate) const MAX_SEQNO: Seqno = (1 << 56) - 1;
+
+/// What an operation did. Stored: do not renumber.
+///
+/// The numbers matter for one thing: a value or tombstone that a reader computed from the merge
+/// operands up to a seqno is put back under that same seqno, and has to sort before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ValueKind {
+    /// An operand for the tree's merge operator.
+    Merge = 1,
+    /// A tombstone.
+    Delete = 2,
+    /// A value.
+    Put = 3,
+}
+
+impl ValueKind {
+    pub(crate) const fn from_u8(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Merge),
+            2 => Some(Self::Delete),
+            3 => Some(Self::Put),
+            _ => None,
+        }
+    }
+}
+
+/// A seqno and a kind in one integer that orders like the pair.
+pub(crate) const fn pack(seqno: Seqno, kind: ValueKind) -> u64 {
+    (seqno << 8) | kind as u64
+}
+
+/// The tag that sorts at or before every version visible at `seqno`.
+pub(crate) const fn seek_tag(seqno: Seqno) -> u64 {
+    (seqno << 8) | 0xff
+}
+
+/// The seqno of a tag.
+pub(crate) const fn seqno_of(tag: u64) -> Seqno {
+    tag >> 8
+}
+
+/// The kind of a tag that was packed by [`pack`] or checked by [`valid_tag`].
+pub(crate) const fn kind_of(tag: u64) -> ValueKind {
+    match tag & 0xff {
+        1 => ValueKind::Merge,
+        2 => ValueKind::Delete,
+        _ => ValueKind::Put,
+    }
+}
+
+/// Whether a tag read from a disk has a known kind.
+pub(crate) const fn valid_tag(tag: u64) -> bool {
+    matches!(tag & 0xff, 1..=3)
+}
+
+/// The order of versions.
+pub(crate) fn compare(a: (&[u8], u64), b: (&[u8], u64)) -> Ordering {
+    a.0.cmp(b.0).then_with(|| b.1.cmp(&a.1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_first_and_values_before_operands() {
+        let order = [
+            (b"a".as_slice(), pack(9, ValueKind::Put)),
+            (b"a", pack(7, ValueKind::Put)),
+            (b"a", pack(7, ValueKind::Delete)),
+            (b"a", pack(7, ValueKind::Merge)),
+            (b"a", pack(2, ValueKind::Delete)),
+            (b"aa", pack(9, ValueKind::Put)),
+            (b"b", pack(1, ValueKind::Put)),
+        ];
+        for pair in order.windows(2) {
+            assert_eq!(compare(pair[0], pair[1]), Ordering::Less, "{pair:?}");
+        }
+        assert!(seek_tag(7) > pack(7, ValueKind::Put) && seek_tag(7) < pack(8, ValueKind::Merge));
+        assert_eq!(seqno_of(pack(MAX_SEQNO, ValueKind::Put)), MAX_SEQNO);
+        assert_eq!(kind_of(pack(3, ValueKind::Delete)), ValueKind::Delete);
+    }
+}

@@ -1,0 +1,239 @@
+//! Every setting: its unit, default, and why. Worst-case memory of a database is
+//! `memtable_total_bytes` plus one batch for each writing thread, `block_cache_bytes`, filters and
+//! indexes (about 1.7 bytes a key), and [`WAL_BUFFER_BYTES`] twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest key, in bytes: lengths stay small enough that a block always holds several keys.
+pub const MAX_KEY_BYTES: usize = 64 << 10;
+/// Longest value, in bytes: a value is one piece in every format.
+pub const MAX_VALUE_BYTES: usize = 64 << 20;
+/// Largest batch, in bytes: it becomes one piece of one WAL chunk.
+pub const MAX_BATCH_BYTES: usize = 256 << 20;
+/// Most trees of one database: each costs some kilobytes of memory and a file or more.
+pub const MAX_TREES: usize = 4096;
+/// Writers wait when this many bytes are on their way to the WAL file: about what a disk takes in
+/// a tenth of a second.
+pub const WAL_BUFFER_BYTES: usize = 32 << 20;
+/// A memtable that holds a WAL segment this many segments old is flushed, so that idle trees do
+/// not keep old segments: bounds the log and the replay.
+pub const WAL_SEGMENTS_KEPT: u64 = 2;
+/// Sealed memtables of a tree from which writers are slowed down.
+pub const SEALED_SLOWDOWN: usize = 3;
+/// Sealed memtables of a tree at which writers stop.
+pub const SEALED_STOP: usize = 6;
+/// Level-0 tables, as a multiple of the compaction trigger, from which writers are slowed down.
+pub const L0_SLOWDOWN_FACTOR: usize = 4;
+/// Level-0 tables, as a multiple of the compaction trigger, at which writers stop.
+pub const L0_STOP_FACTOR: usize = 8;
+/// Merge operands on top of each other in a memtable after which a writer collapses them, so that
+/// a read of a hot key never merges more.
+pub const MAX_OPERAND_CHAIN: u32 = 32;
+/// Levels of a tree, level 0 included: with the default sizes the last one begins at 1 PB.
+pub const LEVELS: usize = 7;
+
+/// When a write is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Written to the operating system at once, synced after `interval` or `writes` batches,
+    /// whichever is first. A killed process loses next to nothing, a power cut at most that.
+    Every {
+        /// Longest time between a write and its sync (kept by the WAL thread).
+        interval: Duration,
+        /// Most batches between two syncs.
+        writes: u32,
+    },
+    /// [`crate::Db::wait`] returns after the sync; concurrent writers share one.
+    Always,
+    /// Written to the operating system at once; it decides when to sync.
+    Os,
+}
+
+impl Default for SyncPolicy {
+    fn default() -> Self {
+        Self::Every { interval: Duration::from_millis(100), writes: 1000 }
+    }
+}
+
+/// The settings of a database.
+#[derive(Clone, Debug)]
+pub struct DbOptions {
+    /// When a write is durable. Default: every 100 ms or 1000 batches.
+    pub sync: SyncPolicy,
+    /// Bytes of uncompressed blocks kept in memory, all trees together. Default 32 MiB: a node of
+    /// a development cluster stays small; give a server a third of its memory.
+    pub block_cache_bytes: u64,
+    /// Bytes of all memtables, active and sealed; beyond it the largest active one is sealed.
+    /// Default 256 MiB: four full ones.
+    pub memtable_total_bytes: usize,
+    /// Bytes after which a new WAL segment begins. Default 1 GiB.
+    pub wal_segment_bytes: u64,
+    /// Age after which a WAL segment with data is followed by a new one (kept by the WAL thread).
+    /// Default 10 min.
+    pub wal_segment_age: Duration,
+    /// Bytes at which a compaction begins its next table. Default 64 MiB: small enough to move
+    /// one at a time, large enough that a terabyte is 16,000 files.
+    pub table_bytes: u64,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        Self {
+            sync: SyncPolicy::default(),
+            block_cache_bytes: 32 << 20,
+            memtable_total_bytes: 256 << 20,
+            wal_segment_bytes: 1 << 30,
+            wal_segment_age: Duration::from_secs(600),
+            table_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How the blocks of a tree are compressed. A block that does not shrink is stored as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4: the default, a fraction of a microsecond for a block.
+    #[default]
+    Lz4,
+    /// Snappy.
+    Snappy,
+    /// zstd at this level: for cold data.
+    Zstd(i32),
+}
+
+/// How the tables of a tree are merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// Levels that do not overlap, each `factor` times the one above (`O'Neil 1996`, LevelDB).
+    Leveled {
+        /// Level-0 tables that start a compaction.
+        l0_files: usize,
+        /// Bytes of level 1.
+        l1_bytes: u64,
+        /// How much larger each level is than the one above.
+        factor: u64,
+    },
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self::Leveled { l0_files: 4, l1_bytes: 10 << 20, factor: 10 }
+    }
+}
+
+/// The merge operator refused its input.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct MergeError {
+    /// Why; shown to whoever reads the key.
+    pub reason: String,
+}
+
+/// Turns a base value and the operands written after it into one value. Must be deterministic:
+/// the engine calls it when it likes, as often as it likes, and may keep what it returned.
+pub trait MergeOperator: Send + Sync {
+    /// Kept in the manifest: a tree is never opened with another operator.
+    fn name(&self) -> &str;
+
+    /// The value after `operands` (oldest first) were applied to `base`; `None` deletes the key.
+    ///
+    /// # Errors
+    /// When an operand makes no sense; it stays stored, and readers of the key get the error.
+    fn full_merge(
+        &self,
+        key: &[u8],
+        base: Option<&[u8]>,
+        operands: &mut dyn Iterator<Item = &[u8]>,
+    ) -> Result<Option<Vec<u8>>, MergeError>;
+
+    /// One operand that does what `left` and then `right` do, if there is one.
+    fn partial_merge(&self, _key: &[u8], _left: &[u8], _right: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// What a compaction filter wants done with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterDecision {
+    /// Leave it.
+    Keep,
+    /// Delete the key.
+    Remove,
+    /// Store this instead.
+    Replace(Vec<u8>),
+}
+
+/// Looks at every value that a flush or compaction writes and no snapshot sees, and may drop or
+/// replace it: expiry, for instance.
+pub trait CompactionFilter: Send + Sync {
+    /// What is done with the value of `key`. `bottom`: there is nothing older beneath it.
+    fn decide(&self, key: &[u8], value: &[u8], bottom: bool) -> FilterDecision;
+}
+
+/// The settings of a tree.
+#[derive(Clone)]
+pub struct TreeConfig {
+    /// Its name, unique in the database.
+    pub name: String,
+    /// What [`crate::WriteBatch::merge`] means in this tree.
+    pub merge: Option<Arc<dyn MergeOperator>>,
+    /// Bytes at which the active memtable is sealed. Default 64 MiB.
+    pub memtable_bytes: usize,
+    /// Default LZ4.
+    pub compression: Compression,
+    /// Uncompressed bytes of a data block, 1 KiB to 64 KiB. Default 8 KiB: half the index of
+    /// 4 KiB blocks, and a point read still decompresses only microseconds' worth.
+    pub block_bytes: usize,
+    /// Filter bits for each key. Default 10: about one false answer in a hundred. 0: no filter.
+    pub bloom_bits_per_key: u8,
+    /// Default leveled, 4 tables at level 0, 10 MiB at level 1, factor 10.
+    pub compaction: Compaction,
+    /// Default none.
+    pub compaction_filter: Option<Arc<dyn CompactionFilter>>,
+}
+
+impl TreeConfig {
+    /// The defaults for a tree of this name.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            merge: None,
+            memtable_bytes: 64 << 20,
+            compression: Compression::default(),
+            block_bytes: 8 << 10,
+            bloom_bits_per_key: 10,
+            compaction: Compaction::default(),
+            compaction_filter: None,
+        }
+    }
+
+    /// The same with this merge operator.
+    #[must_use]
+    pub fn with_merge(mut self, operator: Arc<dyn MergeOperator>) -> Self {
+        self.merge = Some(operator);
+        self
+    }
+
+    pub(crate) fn merge_name(&self) -> &str {
+        self.merge.as_ref().map_or("", |operator| operator.name())
+    }
+}
+
+impl std::fmt::Debug for TreeConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreeConfig")
+            .field("name", &self.name)
+            .field("merge", &self.merge_name())
+            .field("memtable_bytes", &self.memtable_bytes)
+            .field("compression", &self.compression)
+            .field("block_bytes", &self.block_bytes)
+            .field("bloom_bits_per_key", &self.bloom_bits_per_key)
+            .field("compaction", &self.compaction)
+            .field("compaction_filter", &self.compaction_filter.is_some())
+            .finish()
+    }
+}

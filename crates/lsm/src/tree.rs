@@ -1,0 +1,236 @@
+//! A tree: a name, its settings, and the view of what it holds right now.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::key::{Seqno, ValueKind};
+use crate::memtable::{MemCursor, Memtable};
+use crate::options::{MAX_OPERAND_CHAIN, TreeConfig};
+use crate::read::get::Lookup;
+use crate::read::merge_iter::{Direction, Source};
+use crate::read::range::{KeyRange, Scan};
+use crate::read::snapshot::{Snapshot, SnapshotList};
+
+/// What all trees of a database share with their readers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// The last seqno up to which every write is in its memtable.
+    visible: AtomicU64,
+    pub(crate) snapshots: SnapshotList,
+    /// Bytes of all memtables.
+    pub(crate) memtable_bytes: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            visible: AtomicU64::new(0),
+            snapshots: SnapshotList::default(),
+            memtable_bytes: Arc::default(),
+        }
+    }
+
+    pub(crate) fn visible(&self) -> Seqno {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// Release: whoever reads this seqno finds the memtable entries up to it.
+    pub(crate) fn publish(&self, seqno: Seqno) {
+        self.visible.store(seqno, Ordering::Release);
+    }
+}
+
+/// Everything a tree holds: one consistent, immutable list of sources (the active memtable is
+/// still written to, but an entry newer than the reader's seqno is not seen).
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) active: Arc<Memtable>,
+    /// Newest first.
+    pub(crate) sealed: Vec<Arc<Memtable>>,
+}
+
+impl View {
+    /// All sources, newest first.
+    pub(crate) fn sources(&self) -> Vec<Source> {
+        let memtables = std::iter::once(&self.active).chain(&self.sealed);
+        memtables.map(|table| Source::Memtable(MemCursor::new(table.clone()))).collect()
+    }
+
+    fn lookup(&self, key: &[u8], at: Seqno, lookup: &mut Lookup<'_>) -> ControlFlow<()> {
+        let mut visit = |seqno: Seqno, kind: ValueKind, value: &[u8]| {
+            lookup.version(seqno, kind, || Bytes::copy_from_slice(value))
+        };
+        self.active.visit(key, at, &mut visit)?;
+        for sealed in &self.sealed {
+            sealed.visit(key, at, &mut visit)?;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+pub(crate) struct TreeInner {
+    id: u32,
+    name: String,
+    config: ArcSwap<TreeConfig>,
+    view: ArcSwap<View>,
+    dropped: AtomicBool,
+    shared: Arc<Shared>,
+}
+
+/// A handle of a tree; cheap to clone.
+#[derive(Clone)]
+pub struct Tree {
+    inner: Arc<TreeInner>,
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tree").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+impl Tree {
+    pub(crate) fn new(id: u32, config: TreeConfig, shared: Arc<Shared>) -> Self {
+        let active = Arc::new(Memtable::new(shared.memtable_bytes.clone()));
+        let view = View { active, sealed: Vec::new() };
+        Self {
+            inner: Arc::new(TreeInner {
+                id,
+                name: config.name.clone(),
+                config: ArcSwap::from_pointee(config),
+                view: ArcSwap::from_pointee(view),
+                dropped: AtomicBool::new(false),
+                shared,
+            }),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The value of `key` as of a snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] or [`Error::Io`] when a source cannot be read, never a wrong or
+    /// missing value; [`Error::Merge`] when the operands make no sense.
+    pub fn get(&self, key: &[u8], at: &Snapshot) -> Result<Option<Bytes>, Error> {
+        self.get_at(&self.view(), key, at.seqno())
+    }
+
+    /// The value of `key` as of now.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn get_latest(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        // First the view, then the seqno: whatever a compaction dropped from this view's tables
+        // was covered at a seqno that was visible before.
+        let view = self.view();
+        let at = self.inner.shared.visible();
+        self.get_at(&view, key, at)
+    }
+
+    /// The keys and values of a range as of a snapshot, ascending.
+    #[must_use]
+    pub fn scan(&self, range: KeyRange, at: &Snapshot) -> Scan {
+        Scan::new(self, range, at.seqno(), Direction::Forward)
+    }
+
+    /// The keys and values of a range as of a snapshot, descending.
+    #[must_use]
+    pub fn scan_rev(&self, range: KeyRange, at: &Snapshot) -> Scan {
+        Scan::new(self, range, at.seqno(), Direction::Reverse)
+    }
+
+    fn get_at(&self, view: &View, key: &[u8], at: Seqno) -> Result<Option<Bytes>, Error> {
+        let mut lookup = Lookup::new(key);
+        let _ended = view.lookup(key, at, &mut lookup);
+        let chain = lookup.operands();
+        if chain < MAX_OPERAND_CHAIN as usize {
+            return lookup.finish(&self.inner.config.load());
+        }
+        let newest = lookup.newest();
+        let value = lookup.finish(&self.inner.config.load())?;
+        self.collapse(view, key, newest, value.as_deref());
+        Ok(value)
+    }
+
+    /// Puts what a reader computed from many operands back, under the newest operand's seqno: the
+    /// history up to there is immutable, so this changes no answer. Only in the active memtable:
+    /// a sealed one may be on its way to a table.
+    fn collapse(&self, view: &View, key: &[u8], newest: Seqno, value: Option<&[u8]>) {
+        let active = &view.active;
+        let mut is_here = false;
+        let _ended = active.visit(key, newest, &mut |seqno, kind, _value| {
+            is_here = seqno == newest && kind == ValueKind::Merge;
+            ControlFlow::Break(())
+        });
+        let room = active.bytes() < self.inner.config.load().memtable_bytes;
+        if is_here && room {
+            let kind = if value.is_some() { ValueKind::Put } else { ValueKind::Delete };
+            active.insert(key, newest, kind, value.unwrap_or_default());
+        }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.inner.id
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(crate) fn belongs_to(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.inner.shared, shared)
+    }
+
+    pub(crate) fn view(&self) -> Guard<Arc<View>> {
+        self.inner.view.load()
+    }
+
+    pub(crate) fn config(&self) -> Arc<TreeConfig> {
+        self.inner.config.load_full()
+    }
+
+    pub(crate) fn configure(&self, config: TreeConfig) {
+        self.inner.config.store(Arc::new(config));
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.inner.dropped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        self.inner.dropped.store(true, Ordering::Release);
+    }
+
+    /// Replaces the view by what `change` makes of it; may run `change` more than once.
+    pub(crate) fn update(&self, mut change: impl FnMut(&View) -> View) {
+        self.inner.view.rcu(|view| change(view));
+    }
+
+    /// Seals the active memtable; under the commit lock. `last` is the last seqno numbered.
+    pub(crate) fn seal(&self, last: Seqno) {
+        let fresh = Arc::new(Memtable::new(self.inner.shared.memtable_bytes.clone()));
+        self.update(|view| {
+            view.active.seal(last);
+            let mut sealed = Vec::with_capacity(view.sealed.len() + 1);
+            sealed.push(view.active.clone());
+            sealed.extend_from_slice(&view.sealed);
+            View { active: fresh.clone(), sealed, ..view.clone() }
+        });
+    }
+
+    /// Collapses the operands of `key`, whose newest one was just made visible at `seqno`.
+    pub(crate) fn collapse_at(&self, key: &[u8], seqno: Seqno) {
+        // An operand that cannot be merged stays; its readers get the error.
+        let _value = self.get_at(&self.view(), key, seqno);
+    }
+}

@@ -1,0 +1,92 @@
+//! What the manifest says, as a value: the sum of its changes.
+
+use std::collections::BTreeMap;
+
+use super::edit::{Change, TableRecord, TreeRecord};
+use crate::key::Seqno;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TreeState {
+    pub(crate) record: TreeRecord,
+    pub(crate) flushed: Seqno,
+    pub(crate) tables: BTreeMap<u64, TableRecord>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) trees: BTreeMap<u32, TreeState>,
+    pub(crate) next_tree: u32,
+    pub(crate) next_table: u64,
+    /// 0: no segment was ever created.
+    pub(crate) wal_floor: u64,
+    pub(crate) last_seqno: Seqno,
+}
+
+impl State {
+    /// Applies one change.
+    ///
+    /// # Errors
+    /// When the change contradicts what is there: the manifest is damaged.
+    pub(crate) fn apply(&mut self, change: &Change) -> Result<(), String> {
+        match change {
+            Change::CreateTree(record) => {
+                let state =
+                    TreeState { record: record.clone(), flushed: 0, tables: BTreeMap::new() };
+                self.next_tree = self.next_tree.max(record.id.saturating_add(1));
+                if self.trees.insert(record.id, state).is_some() {
+                    return Err(format!("tree {} is created twice", record.id));
+                }
+            }
+            Change::DropTree { tree } => {
+                self.trees.remove(tree).ok_or_else(|| format!("tree {tree} is not there"))?;
+            }
+            Change::AddTable { tree, table } => {
+                self.next_table = self.next_table.max(table.id.saturating_add(1));
+                if self.tree(*tree)?.tables.insert(table.id, table.clone()).is_some() {
+                    return Err(format!("table {} is added twice", table.id));
+                }
+            }
+            Change::RemoveTable { tree, table } => {
+                let removed = self.tree(*tree)?.tables.remove(table);
+                removed.ok_or_else(|| format!("table {table} is not there"))?;
+            }
+            Change::MoveTable { tree, table, level } => {
+                let moved = self.tree(*tree)?.tables.get_mut(table);
+                moved.ok_or_else(|| format!("table {table} is not there"))?.level = *level;
+            }
+            Change::Flushed { tree, seqno } => {
+                let state = self.tree(*tree)?;
+                state.flushed = state.flushed.max(*seqno);
+            }
+            Change::WalFloor { segment, last } => {
+                self.wal_floor = self.wal_floor.max(*segment);
+                self.last_seqno = self.last_seqno.max(*last);
+            }
+            Change::NextIds { table, tree } => {
+                self.next_table = self.next_table.max(*table);
+                self.next_tree = self.next_tree.max(*tree);
+            }
+            Change::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn tree(&mut self, id: u32) -> Result<&mut TreeState, String> {
+        self.trees.get_mut(&id).ok_or_else(|| format!("tree {id} is not there"))
+    }
+
+    /// The changes that make this state from nothing.
+    pub(crate) fn snapshot(&self) -> Vec<Change> {
+        let mut changes = vec![
+            Change::NextIds { table: self.next_table, tree: self.next_tree },
+            Change::WalFloor { segment: self.wal_floor, last: self.last_seqno },
+        ];
+        for (&tree, state) in &self.trees {
+            changes.push(Change::CreateTree(state.record.clone()));
+            changes.push(Change::Flushed { tree, seqno: state.flushed });
+            let tables = state.tables.values();
+            changes.extend(tables.map(|table| Change::AddTable { tree, table: table.clone() }));
+        }
+        changes
+    }
+}

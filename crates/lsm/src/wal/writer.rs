@@ -1,0 +1,145 @@
+//! The end of the log: writes chunks, syncs, begins new segments.
+//!
+//! INVARIANT: a segment is durable as a whole before the next one exists, and a segment's header
+//! and name are durable before the first chunk is written to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use meridian_vfs::{File, Fs, IoError};
+
+use super::format::{CHUNK_HEADER, ChunkHeader, ChunkKind, SEGMENT_HEADER, SegmentHeader};
+use super::segment;
+use crate::coding::crc32c;
+use crate::key::Seqno;
+
+/// The log's last segment, open for appending. Exclusive: behind the WAL lock.
+pub(crate) struct WalWriter {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    id: u64,
+    offset: u64,
+    durable: u64,
+    /// The last seqno in the file, and the last durable one.
+    written: Seqno,
+    synced: Seqno,
+}
+
+impl WalWriter {
+    /// Begins segment `id`; everything up to `last` is durable already, and `previous_len` bytes
+    /// of the segment before it are part of the log.
+    pub(crate) fn begin(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        id: u64,
+        previous_len: u64,
+        last: Seqno,
+    ) -> Result<Self, IoError> {
+        let (path, file) = create(&*fs, dir, id, previous_len)?;
+        let offset = SEGMENT_HEADER as u64;
+        let dir = dir.to_path_buf();
+        Ok(Self { fs, dir, path, file, id, offset, durable: offset, written: last, synced: last })
+    }
+
+    pub(crate) const fn segment(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    pub(crate) const fn unsynced_bytes(&self) -> u64 {
+        self.offset - self.durable
+    }
+
+    pub(crate) const fn written(&self) -> Seqno {
+        self.written
+    }
+
+    pub(crate) const fn synced(&self) -> Seqno {
+        self.synced
+    }
+
+    /// Whether anything was written to this segment.
+    pub(crate) const fn has_chunks(&self) -> bool {
+        self.offset > SEGMENT_HEADER as u64
+    }
+
+    /// Writes one chunk. `chunk` begins with room for the header; the payload follows.
+    pub(crate) fn append(&mut self, chunk: &mut [u8], last: Seqno) -> Result<(), IoError> {
+        self.append_kind(ChunkKind::Batches, chunk)?;
+        self.written = last;
+        Ok(())
+    }
+
+    /// Writes that the database was closed, and makes it durable.
+    pub(crate) fn close(&mut self) -> Result<(), IoError> {
+        self.sync()?;
+        self.append_kind(ChunkKind::Close, &mut [0; CHUNK_HEADER])?;
+        self.sync()
+    }
+
+    fn append_kind(&mut self, kind: ChunkKind, chunk: &mut [u8]) -> Result<(), IoError> {
+        let (head, payload) = chunk.split_at_mut(CHUNK_HEADER);
+        let len = u32::try_from(payload.len()).expect("bounded by the commit buffer");
+        let header = ChunkHeader {
+            kind,
+            len,
+            payload_crc: crc32c(payload),
+            offset: self.offset,
+            durable: self.durable,
+            segment: low_half(self.id),
+        };
+        head.copy_from_slice(&header.encode());
+        self.file.append(chunk)?;
+        self.offset += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    pub(crate) fn sync(&mut self) -> Result<(), IoError> {
+        if self.durable < self.offset {
+            self.file.sync_data()?;
+            self.durable = self.offset;
+        }
+        self.synced = self.written;
+        Ok(())
+    }
+
+    /// Ends this segment and begins the next one.
+    pub(crate) fn rotate(&mut self) -> Result<(), IoError> {
+        self.sync()?;
+        let (path, file) = create(&*self.fs, &self.dir, self.id + 1, self.offset)?;
+        self.path = path;
+        self.file = file;
+        self.id += 1;
+        self.offset = SEGMENT_HEADER as u64;
+        self.durable = self.offset;
+        Ok(())
+    }
+}
+
+fn low_half(id: u64) -> u32 {
+    u32::try_from(id & 0xffff_ffff).expect("masked to 32 bits")
+}
+
+fn create(
+    fs: &dyn Fs,
+    dir: &Path,
+    id: u64,
+    previous_len: u64,
+) -> Result<(PathBuf, Arc<dyn File>), IoError> {
+    let path = segment::path(dir, id);
+    let file = fs.create(&path)?;
+    file.append(&SegmentHeader { id, previous_len }.encode())?;
+    file.sync_data()?;
+    fs.sync_dir(dir)?;
+    Ok((path, file))
+}

@@ -1,0 +1,131 @@
+//! The threads of a database, for those who want it to have some: one that writes and syncs the
+//! log, and some that flush and compact. Everything they do is a method of the database; only
+//! the clock is here.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the driver of the engine: threads and the clock of the sync interval live here"
+)]
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::db::{Core, Db};
+use crate::options::SyncPolicy;
+
+/// How long writes may gather before they are handed to the operating system: a killed process
+/// loses at most this. Long enough that a busy writer does not pay a wake-up for each batch.
+const NAP: Duration = Duration::from_millis(1);
+/// How often the WAL thread looks at the age of its segment when nothing happens.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// The threads of a database. Dropping it stops and joins them; the database goes on without.
+pub struct Workers {
+    core: Arc<Core>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Workers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workers").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Workers {
+    /// Starts the WAL thread and `threads` (at least one) for flushes and compactions.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(db: &Db, threads: usize) -> std::io::Result<Self> {
+        let core = db.core.clone();
+        let mut workers = Self { core: core.clone(), threads: Vec::new() };
+        if core.log.thread_starts() {
+            let thread = std::thread::Builder::new().name("lsm-wal".to_owned());
+            let log_core = core.clone();
+            let handle = thread.spawn(move || write_log(&log_core)).inspect_err(|_cause| {
+                // Writers must not wait for a thread that never began.
+                let _nothing_pending = core.log.thread_ends();
+            })?;
+            workers.threads.push(handle);
+        }
+        let _job_threads = threads.max(1);
+        Ok(workers)
+    }
+
+    /// Stops and joins the threads; what was written is synced.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.core.log.ask_thread_to_stop();
+        for thread in self.threads.drain(..) {
+            // A panicked worker has poisoned the database or left its job to the next one.
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// The WAL thread.
+fn write_log(core: &Core) {
+    let log = &core.log;
+    let _ends = Ends { core };
+    let mut unsynced_since: Option<Instant> = None;
+    let mut segment = (log.segment(), Instant::now());
+    while !log.is_stopping() && log.poisoned().is_none() {
+        let most = match (log.policy(), unsynced_since) {
+            (SyncPolicy::Every { interval, .. }, Some(since)) => {
+                interval.saturating_sub(since.elapsed())
+            }
+            _ => IDLE_TICK,
+        };
+        log.sleep_until_work(most);
+        // A failure has poisoned the log, which ends the loop and is told to every writer.
+        let _poisoned = write_and_sync(core, &mut unsynced_since);
+        if log.segment() != segment.0 {
+            segment = (log.segment(), Instant::now());
+        } else if segment.1.elapsed() >= core.options.wal_segment_age {
+            let _poisoned = log.rotate();
+            segment = (log.segment(), Instant::now());
+        }
+        if log.policy() != SyncPolicy::Always {
+            log.nap(NAP);
+        }
+    }
+}
+
+fn write_and_sync(core: &Core, unsynced_since: &mut Option<Instant>) -> Result<(), crate::Error> {
+    let log = &core.log;
+    log.write_pending()?;
+    let batches = log.batches_unsynced();
+    let due = match log.policy() {
+        SyncPolicy::Always => batches > 0,
+        SyncPolicy::Os => false,
+        SyncPolicy::Every { interval, writes } => {
+            let since = *unsynced_since.get_or_insert_with(Instant::now);
+            batches > 0 && (batches >= writes || since.elapsed() >= interval)
+        }
+    };
+    if due {
+        log.sync()?;
+    }
+    if due || batches == 0 {
+        *unsynced_since = None;
+    }
+    Ok(())
+}
+
+/// Hands the log back to the writers however the thread ends.
+struct Ends<'a> {
+    core: &'a Core,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        // An error here has poisoned the log; writers and waiters are told.
+        let _poisoned = self.core.log.thread_ends();
+    }
+}

@@ -1,0 +1,61 @@
+//! What the integration tests share.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use meridian_lsm::{Db, DbOptions, MergeError, MergeOperator, Recovery, TreeConfig};
+use meridian_vfs::Fs;
+
+/// Appends operands with a comma: order and completeness show in the value.
+pub struct Append;
+
+impl MergeOperator for Append {
+    fn name(&self) -> &str {
+        "append"
+    }
+
+    fn full_merge(
+        &self,
+        _key: &[u8],
+        base: Option<&[u8]>,
+        operands: &mut dyn Iterator<Item = &[u8]>,
+    ) -> Result<Option<Vec<u8>>, MergeError> {
+        let mut out = base.map(<[u8]>::to_vec).unwrap_or_default();
+        for operand in operands {
+            if operand == b"refuse" {
+                return Err(MergeError { reason: "refused".to_owned() });
+            }
+            if operand == b"clear" {
+                out.clear();
+                continue;
+            }
+            out.extend_from_slice(operand);
+            out.push(b',');
+        }
+        Ok((!out.is_empty()).then_some(out))
+    }
+
+    fn partial_merge(&self, _key: &[u8], left: &[u8], right: &[u8]) -> Option<Vec<u8>> {
+        if [left, right].iter().any(|part| *part == b"clear" || *part == b"refuse") {
+            return None;
+        }
+        Some([left, b",", right].concat())
+    }
+}
+
+pub fn config(name: &str) -> TreeConfig {
+    TreeConfig::new(name).with_merge(Arc::new(Append))
+}
+
+pub const DIR: &str = "/db";
+
+pub fn open_with(fs: &Arc<dyn Fs>, options: DbOptions, trees: &[&str]) -> (Db, Recovery) {
+    let configs = trees.iter().map(|name| config(name)).collect();
+    Db::open(fs.clone(), Path::new(DIR), options, configs).unwrap()
+}
+
+pub fn open(fs: &Arc<dyn Fs>, trees: &[&str]) -> (Db, Recovery) {
+    open_with(fs, DbOptions::default(), trees)
+}
