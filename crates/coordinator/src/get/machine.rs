@@ -1,0 +1,404 @@
+//! The get machine. States in the order in which a read meets them.
+
+use meridian_crdt::{Context, Row, RowVersion};
+use meridian_types::{ConsistencyLevel, Millis, NodeId};
+use smallvec::SmallVec;
+
+use super::reconcile::{Reconciled, reader_context, reconcile};
+use super::{GetAction, GetActions, GetDone, GetEvent, GetOptions};
+use crate::failure::{Cause, Failure};
+use crate::message::{ReadKind, Refusal};
+use crate::plan::ReadPlan;
+use crate::read_set::{Asks, ReadSet, Reader, ReaderState, nearest_useful};
+use crate::tally::{Tally, Verdict};
+
+/// Runs one read. See the crate's documentation for the states.
+///
+/// INVARIANT: one reply; one repair at most for a replica; above ONE, what was answered is held by
+/// as many replicas as the level names (monotonic quorum reads).
+#[derive(Clone, Debug)]
+pub struct GetMachine {
+    level: ConsistencyLevel,
+    options: GetOptions,
+    hedge_at: Option<Millis>,
+    readers: ReadSet,
+    versions: SmallVec<[(NodeId, RowVersion); 1]>,
+    digests: SmallVec<[(NodeId, u128); 2]>,
+    first_refusal: Option<(NodeId, Refusal)>,
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// The nearest replica's row and the others' digests are under way.
+    Matching,
+    /// They differ: the others' rows are under way.
+    Joining,
+    /// The rows are joined; the stale replicas are being told.
+    Repairing(Box<Repair>),
+    /// Answered from one replica; others that were asked may show that somebody is stale.
+    Lingering,
+    Done,
+}
+
+#[derive(Clone, Debug)]
+struct Repair {
+    joined: Reconciled,
+    reader: Option<Context>,
+    digest: u128,
+    /// Counts who holds the joined row.
+    holders: Tally,
+    /// Who was sent it and has not answered.
+    under_way: SmallVec<[NodeId; 2]>,
+}
+
+impl GetMachine {
+    /// Starts a read: asks the plan's contacts.
+    pub fn start(plan: &ReadPlan, options: GetOptions, out: &mut GetActions) -> Self {
+        let mut asks = Asks::new();
+        let readers = ReadSet::start(plan, &mut asks);
+        push_reads(&asks, out);
+        Self {
+            level: plan.level,
+            options,
+            hedge_at: options.hedge_at,
+            readers,
+            versions: SmallVec::new(),
+            digests: SmallVec::new(),
+            first_refusal: None,
+            state: State::Matching,
+        }
+    }
+
+    /// Takes note of an event, and says what is to be done.
+    pub fn step(&mut self, event: GetEvent, now: Millis, out: &mut GetActions) {
+        if self.is_done() {
+            return;
+        }
+        match event {
+            GetEvent::DataArrived { from, version } => self.data_arrived(from, version, out),
+            GetEvent::DigestArrived { from, digest } => self.digest_arrived(from, digest, out),
+            GetEvent::ReadRefused { from, refusal } => {
+                self.first_refusal.get_or_insert((from, refusal));
+                self.read_failed(from, out);
+            }
+            GetEvent::Repaired { from } => self.repaired(from),
+            GetEvent::RepairRefused { from, refusal } => {
+                self.first_refusal.get_or_insert((from, refusal));
+                self.repair_failed(from, out);
+            }
+            GetEvent::NodeDown { node } | GetEvent::SendRefused { to: node } => {
+                self.read_failed(node, out);
+                self.repair_failed(node, out);
+            }
+            GetEvent::TimePassed => {}
+        }
+        self.hedge(now, out);
+        self.advance(out);
+        self.give_up(now, out);
+    }
+
+    /// When [`GetEvent::TimePassed`] is due.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        match self.state {
+            State::Done => None,
+            State::Lingering => Some(self.options.deadline),
+            State::Matching | State::Joining | State::Repairing(_) => {
+                let hedge = self.hedge_at.unwrap_or(self.options.deadline);
+                Some(self.options.deadline.min(hedge))
+            }
+        }
+    }
+
+    /// Whether the machine is at its end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Whether one replica's answer is enough, so that nobody waits for repairs.
+    fn is_of_one(&self) -> bool {
+        matches!(self.level, ConsistencyLevel::One | ConsistencyLevel::LocalOne)
+    }
+
+    fn data_arrived(&mut self, from: NodeId, version: RowVersion, out: &mut GetActions) {
+        if self.readers.answered(from, ReadKind::Data).is_none() {
+            return;
+        }
+        if let State::Repairing(_) = self.state {
+            self.late_answer(from, version.row.digest(), out);
+        } else {
+            self.versions.push((from, version));
+        }
+    }
+
+    fn digest_arrived(&mut self, from: NodeId, digest: u128, out: &mut GetActions) {
+        if self.readers.answered(from, ReadKind::Digest).is_none() {
+            return;
+        }
+        match self.state {
+            State::Matching => self.digests.push((from, digest)),
+            State::Joining => {
+                let mut asks = Asks::new();
+                self.readers.ask_for_data(&mut asks);
+                push_reads(&asks, out);
+            }
+            State::Repairing(_) => self.late_answer(from, digest, out),
+            // At ONE nobody is asked for digests.
+            State::Lingering | State::Done => {}
+        }
+    }
+
+    fn read_failed(&mut self, node: NodeId, out: &mut GetActions) {
+        if !self.readers.failed(node) {
+            return;
+        }
+        match &mut self.state {
+            State::Matching | State::Joining => {
+                let mut asks = Asks::new();
+                self.readers.top_up(&mut asks);
+                push_reads(&asks, out);
+            }
+            State::Repairing(repair) => {
+                if let Some(at) = self.readers.find(node) {
+                    repair.holders.fail(self.readers.readers[at].dc.into());
+                }
+                self.repair_spare(true, out);
+            }
+            State::Lingering | State::Done => {}
+        }
+    }
+
+    fn hedge(&mut self, now: Millis, out: &mut GetActions) {
+        if self.hedge_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.hedge_at = None;
+        match self.state {
+            State::Matching | State::Joining => {
+                let mut asks = Asks::new();
+                self.readers.hedge(&mut asks);
+                push_reads(&asks, out);
+            }
+            State::Repairing(_) => self.repair_spare(false, out),
+            State::Lingering | State::Done => {}
+        }
+    }
+
+    /// Goes on to the next state as far as the answers allow.
+    fn advance(&mut self, out: &mut GetActions) {
+        if matches!(self.state, State::Matching) {
+            self.match_answers(out);
+        }
+        if matches!(self.state, State::Joining) {
+            self.join_answers(out);
+        }
+        match &self.state {
+            State::Repairing(repair) => match repair.holders.verdict() {
+                Verdict::Met => self.reply_joined(out),
+                Verdict::Unreachable => self.fail(out),
+                Verdict::Pending => {}
+            },
+            State::Lingering if !self.readers.is_waiting() => self.repair_afterwards(out),
+            _ => {}
+        }
+    }
+
+    fn match_answers(&mut self, out: &mut GetActions) {
+        match self.readers.tally.verdict() {
+            Verdict::Pending => return,
+            Verdict::Unreachable => return self.fail(out),
+            Verdict::Met => {}
+        }
+        // Without data there is no row yet: whoever was asked for it has not answered.
+        let [(_, first), others @ ..] = self.versions.as_slice() else { return };
+        if !agree(first, others, &self.digests) {
+            let mut asks = Asks::new();
+            self.readers.ask_for_data(&mut asks);
+            push_reads(&asks, out);
+            self.state = State::Joining;
+            return;
+        }
+        let linger = self.is_of_one() && self.readers.is_waiting();
+        let done = self.agreed(linger);
+        out.push(GetAction::Reply(Ok(done)));
+        if linger {
+            self.state = State::Lingering;
+        } else {
+            self.end(out);
+        }
+    }
+
+    /// The answer where all agree: the first row. It is kept if others may still show it stale.
+    fn agreed(&mut self, keep: bool) -> GetDone {
+        let reader = self
+            .options
+            .with_context
+            .then(|| reader_context(self.versions.iter().map(|(_, version)| version)));
+        let row = match self.versions.first_mut() {
+            Some((_, version)) if keep => version.row.clone(),
+            Some((_, version)) => std::mem::take(&mut version.row),
+            None => Row::default(),
+        };
+        GetDone { row, reader, policy: self.options.policy, differed: false }
+    }
+
+    fn join_answers(&mut self, out: &mut GetActions) {
+        match self.readers.tally.verdict() {
+            Verdict::Pending => return,
+            Verdict::Unreachable => return self.fail(out),
+            Verdict::Met => {}
+        }
+        let versions = self.versions.iter().map(|(_, version)| version);
+        let joined = reconcile(self.options.policy, versions.clone());
+        let reader = self.options.with_context.then(|| reader_context(versions));
+        let mut repair = Repair {
+            digest: joined.row.digest(),
+            joined,
+            reader,
+            holders: self.readers.tally.without_acks(),
+            under_way: SmallVec::new(),
+        };
+        for (node, version) in &self.versions {
+            let Some(at) = self.readers.find(*node) else { continue };
+            if version.row.entries() == repair.joined.row.entries() {
+                repair.holders.ack(self.readers.readers[at].dc.into());
+            } else {
+                repair.send(*node, out);
+            }
+        }
+        self.state = State::Repairing(Box::new(repair));
+    }
+
+    /// An answer after the rows were joined: its maker holds the joined row, or is told it.
+    fn late_answer(&mut self, from: NodeId, digest: u128, out: &mut GetActions) {
+        let State::Repairing(repair) = &mut self.state else { return };
+        let Some(at) = self.readers.find(from) else { return };
+        if digest == repair.digest {
+            repair.holders.ack(self.readers.readers[at].dc.into());
+        } else {
+            repair.send(from, out);
+        }
+    }
+
+    fn repaired(&mut self, from: NodeId) {
+        let State::Repairing(repair) = &mut self.state else { return };
+        let Some(at) = self.readers.find(from) else { return };
+        if repair.take(from) {
+            repair.holders.ack(self.readers.readers[at].dc.into());
+        }
+    }
+
+    fn repair_failed(&mut self, node: NodeId, out: &mut GetActions) {
+        let State::Repairing(repair) = &mut self.state else { return };
+        let Some(at) = self.readers.find(node) else { return };
+        if repair.take(node) {
+            repair.holders.fail(self.readers.readers[at].dc.into());
+            self.repair_spare(true, out);
+        }
+    }
+
+    /// A replica that was not asked holds the joined row after a repair as well as any other.
+    fn repair_spare(&mut self, count_under_way: bool, out: &mut GetActions) {
+        let State::Repairing(repair) = &mut self.state else { return };
+        let counts = |reader: &Reader| match reader.state {
+            ReaderState::Spare | ReaderState::Failed => false,
+            ReaderState::Asked(_) => count_under_way,
+            ReaderState::Answered(_) => count_under_way || !repair.under_way.contains(&reader.node),
+        };
+        if let Some(at) = nearest_useful(&self.readers.readers, &repair.holders, counts) {
+            let reader = &mut self.readers.readers[at];
+            reader.state = ReaderState::Answered(ReadKind::Data);
+            repair.send(reader.node, out);
+        }
+    }
+
+    fn reply_joined(&mut self, out: &mut GetActions) {
+        if let State::Repairing(repair) = std::mem::replace(&mut self.state, State::Done) {
+            out.push(GetAction::Reply(Ok(GetDone {
+                row: repair.joined.row,
+                reader: repair.reader,
+                policy: self.options.policy,
+                differed: true,
+            })));
+        }
+        self.end(out);
+    }
+
+    /// At ONE the client has its answer; if another replica answered too, both get the join.
+    fn repair_afterwards(&mut self, out: &mut GetActions) {
+        if self.versions.len() > 1 {
+            let joined =
+                reconcile(self.options.policy, self.versions.iter().map(|(_, version)| version));
+            for (node, version) in &self.versions {
+                if version.row.entries() != joined.row.entries() {
+                    out.push(joined.repair_of(*node));
+                }
+            }
+        }
+        self.end(out);
+    }
+
+    fn give_up(&mut self, now: Millis, out: &mut GetActions) {
+        if now < self.options.deadline {
+            return;
+        }
+        match self.state {
+            State::Done => {}
+            State::Lingering => self.repair_afterwards(out),
+            State::Matching | State::Joining | State::Repairing(_) => self.fail(out),
+        }
+    }
+
+    fn fail(&mut self, out: &mut GetActions) {
+        let cause = match self.first_refusal.take() {
+            Some((node, refusal)) => Cause::Refused { node, refusal },
+            None => Cause::Silence,
+        };
+        let tally = match &self.state {
+            State::Repairing(repair) => repair.holders.clone(),
+            _ => self.readers.tally.clone(),
+        };
+        out.push(GetAction::Reply(Err(Failure { level: self.level, write: false, cause, tally })));
+        self.end(out);
+    }
+
+    fn end(&mut self, out: &mut GetActions) {
+        self.state = State::Done;
+        out.push(GetAction::Done);
+    }
+}
+
+impl Repair {
+    fn send(&mut self, to: NodeId, out: &mut GetActions) {
+        self.under_way.push(to);
+        out.push(self.joined.repair_of(to));
+    }
+
+    /// Whether the node was sent the row and has not answered; from now on it has.
+    fn take(&mut self, node: NodeId) -> bool {
+        let at = self.under_way.iter().position(|&to| to == node);
+        at.map(|at| self.under_way.swap_remove(at)).is_some()
+    }
+}
+
+impl Reconciled {
+    fn repair_of(&self, to: NodeId) -> GetAction {
+        GetAction::Repair { to, version: self.row.clone(), coverage: self.coverage.clone() }
+    }
+}
+
+/// Whether all answers are of one row. A single answer costs no digest.
+fn agree(first: &RowVersion, others: &[(NodeId, RowVersion)], digests: &[(NodeId, u128)]) -> bool {
+    if others.is_empty() && digests.is_empty() {
+        return true;
+    }
+    let digest = first.row.digest();
+    others.iter().all(|(_, version)| version.row.digest() == digest)
+        && digests.iter().all(|(_, other)| *other == digest)
+}
+
+fn push_reads(asks: &Asks, out: &mut GetActions) {
+    out.extend(asks.iter().map(|&(from, kind)| GetAction::Read { from, kind }));
+}
