@@ -57,16 +57,22 @@ impl ReadSet {
         self.readers.iter().position(|reader| reader.node == node)
     }
 
-    /// An answer arrived; its place, if it was asked for.
-    pub(crate) fn answered(&mut self, from: NodeId, kind: ReadKind) -> Option<usize> {
-        let at = self.find(from)?;
-        let reader = &mut self.readers[at];
-        if reader.state != ReaderState::Asked(kind) {
-            return None;
+    /// An answer of this kind arrived; whether it was asked for.
+    pub(crate) fn answered(&mut self, from: NodeId, kind: ReadKind) -> bool {
+        let asked = self.asked_for(from) == Some(kind);
+        if let Some(reader) = self.find(from).filter(|_| asked).map(|at| &mut self.readers[at]) {
+            reader.state = ReaderState::Answered(kind);
+            self.tally.ack(reader.dc.into());
         }
-        reader.state = ReaderState::Answered(kind);
-        self.tally.ack(reader.dc.into());
-        Some(at)
+        asked
+    }
+
+    /// What a replica was asked for and has not answered.
+    pub(crate) fn asked_for(&self, node: NodeId) -> Option<ReadKind> {
+        match self.readers[self.find(node)?].state {
+            ReaderState::Asked(kind) => Some(kind),
+            _ => None,
+        }
     }
 
     /// A replica that was asked, or may have been, will not answer; whether that is news.

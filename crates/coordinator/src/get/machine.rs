@@ -123,7 +123,7 @@ impl GetMachine {
     }
 
     fn data_arrived(&mut self, from: NodeId, version: RowVersion, out: &mut GetActions) {
-        if self.readers.answered(from, ReadKind::Data).is_none() {
+        if !self.readers.answered(from, ReadKind::Data) {
             return;
         }
         if let State::Repairing(_) = self.state {
@@ -134,7 +134,7 @@ impl GetMachine {
     }
 
     fn digest_arrived(&mut self, from: NodeId, digest: u128, out: &mut GetActions) {
-        if self.readers.answered(from, ReadKind::Digest).is_none() {
+        if !self.readers.answered(from, ReadKind::Digest) {
             return;
         }
         match self.state {

@@ -23,17 +23,18 @@ pub struct PutMachine {
     tally: Tally,
     copies: SmallVec<[Copy; 9]>,
     first_refusal: Option<(NodeId, Refusal)>,
+    /// From when it is minted.
+    delta: Option<Delta>,
     state: State,
     answered: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The leading replica applies the write first.
     Minting,
     /// Copies are out, or hints are kept.
     Replicating {
-        delta: Delta,
         hint_at: Millis,
     },
     Done,
@@ -96,6 +97,7 @@ impl PutMachine {
             tally,
             copies: copies.collect(),
             first_refusal: None,
+            delta: None,
             state: State::Minting,
             answered: false,
         }
@@ -103,7 +105,7 @@ impl PutMachine {
 
     /// Takes note of an event, and says what is to be done.
     pub fn step(&mut self, event: PutEvent, now: Millis, out: &mut PutActions) {
-        match (event, &self.state) {
+        match (event, self.state) {
             (_, State::Done) => return,
             (PutEvent::Minted(delta), State::Minting) => self.minted(delta, now, out),
             (PutEvent::MintFailed(refusal), State::Minting) => self.mint_failed(refusal, out),
@@ -127,10 +129,10 @@ impl PutMachine {
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Millis> {
         let answer = (!self.answered).then_some(self.timing.deadline);
-        let rest = match &self.state {
+        let rest = match self.state {
             State::Minting => Some(self.give_up_minting_at()),
-            State::Replicating { hint_at, .. } => {
-                self.copies.iter().any(Copy::is_silent).then_some(*hint_at)
+            State::Replicating { hint_at } => {
+                self.copies.iter().any(Copy::is_silent).then_some(hint_at)
             }
             State::Done => return None,
         };
@@ -140,7 +142,7 @@ impl PutMachine {
     /// Whether the machine is at its end.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        self.state == State::Done
     }
 
     /// What is written.
@@ -150,17 +152,18 @@ impl PutMachine {
     }
 
     /// What the write's client has seen once it is written: what it had seen before, and the
-    /// write. `None` before it is minted and after the end.
+    /// write. `None` before it is minted.
     #[must_use]
     pub fn written_context(&self) -> Option<Context> {
-        let State::Replicating { delta, .. } = &self.state else { return None };
+        let delta = self.delta.as_ref()?;
         let mut context = delta.context.clone();
         context.insert(delta.entry.dot);
         Some(context)
     }
 
     fn minted(&mut self, delta: Delta, now: Millis, out: &mut PutActions) {
-        self.state = State::Replicating { delta, hint_at: now.plus(self.timing.hint_after_ms) };
+        self.delta = Some(delta);
+        self.state = State::Replicating { hint_at: now.plus(self.timing.hint_after_ms) };
         self.acked(self.leader);
         self.send_copies(out);
         for at in 0..self.copies.len() {
@@ -252,8 +255,8 @@ impl PutMachine {
     }
 
     fn hint_the_silent(&mut self, now: Millis, out: &mut PutActions) {
-        let State::Replicating { hint_at, .. } = &self.state else { return };
-        if now < *hint_at {
+        let State::Replicating { hint_at } = self.state else { return };
+        if now < hint_at {
             return;
         }
         for at in 0..self.copies.len() {
@@ -265,12 +268,8 @@ impl PutMachine {
         if self.answered {
             return;
         }
-        let minted = match &self.state {
-            State::Replicating { delta, .. } => {
-                Some(PutDone { dot: delta.entry.dot, stamp: delta.entry.stamp })
-            }
-            State::Minting | State::Done => None,
-        };
+        let minted = self.delta.as_ref().map(|delta| &delta.entry);
+        let minted = minted.map(|entry| PutDone { dot: entry.dot, stamp: entry.stamp });
         match (self.tally.verdict(), minted) {
             (Verdict::Met, Some(done)) => self.reply(Ok(done), out),
             // While the leader still mints, the replicas may come back before anything is sent.
@@ -337,7 +336,7 @@ impl PutMachine {
     }
 
     fn copy_of_delta(&self, forward_to: Vec<NodeId>, hinted: bool) -> Option<WriteDelta> {
-        let State::Replicating { delta, .. } = &self.state else { return None };
+        let delta = self.delta.as_ref()?;
         Some(WriteDelta {
             row: self.write.row.clone(),
             delta: delta.clone(),
