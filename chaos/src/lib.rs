@@ -1,2 +1,18 @@
-//! The world that tries to break it: link proxies and faults for real processes
+//! The world that tries to break it.
+//!
+//! Here now: link proxies, which stand between real processes of different datacenters and make
+//! their links slow, jittery or cut ([`LinkProxies`]), without root or kernel modules. `meridian
+//! dev` routes every link between datacenters through them. The simulated world comes later.
+//!
+//! Knows: links between datacenters and what may happen to them.
+//! Must not know: what is said over them.
+//!
+//! Invariants:
+//! - A connection that both ends keep open delivers every byte, in order, once, whatever happened
+//!   to its link in between: a link loses time, as TCP does, never bytes.
+//! - Nothing passes a cut link, not even the end of a connection.
 #![deny(missing_docs)]
+
+mod proxy;
+
+pub use proxy::{Conditions, LinkProxies, ProxyError, ProxySpec, WayStatus};
