@@ -1,7 +1,8 @@
 //! The contracts of `proto/meridian/v1` as Rust types, and their conversion to the types that the
 //! rest of the house works with.
 //!
-//! [`v1`] is generated.
+//! [`v1`] is generated; [`client`] converts what clients and nodes say to each other, [`replica`]
+//! what nodes say among themselves. `link.proto` needs no conversion: links carry opaque bytes.
 //!
 //! Knows: field numbers, and what of a message is malformed.
 //! Must not know: what a request means, who serves it. A conversion decides nothing, keeps no state
@@ -12,6 +13,9 @@
 //! - Arbitrary bytes decode to a typed error or to a value that could have been sent; they never
 //!   panic.
 #![deny(missing_docs)]
+
+pub mod client;
+pub mod replica;
 
 /// Generated from `proto/meridian/v1/*.proto`, where every message is described.
 pub mod v1 {

@@ -1,0 +1,114 @@
+//! What a coordinator asks of a replica.
+
+use meridian_coordinator::message::{PageRequest, ReplicaRequest, WriteDelta};
+use meridian_types::{Epoch, KeyspaceId, NodeId, TableId};
+
+use super::WireFault;
+use super::parts::{context, delta, required, row, size};
+use crate::v1;
+use crate::v1::replica_request::Request as Kind;
+
+impl From<&ReplicaRequest> for v1::ReplicaRequest {
+    fn from(request: &ReplicaRequest) -> Self {
+        let kind = match request {
+            ReplicaRequest::Write(write) => Kind::Write(write.into()),
+            ReplicaRequest::Read { row, kind, epoch } => Kind::Read(v1::ReadRow {
+                row: Some(row.into()),
+                kind: v1::ReadKind::from(*kind).into(),
+                epoch: epoch.0,
+            }),
+            ReplicaRequest::Join { row, version, coverage, epoch } => Kind::Join(v1::JoinRow {
+                row: Some(row.into()),
+                version: version.to_bytes().into(),
+                coverage: coverage.to_bytes().into(),
+                epoch: epoch.0,
+            }),
+            ReplicaRequest::Page(page) => Kind::Page(page.into()),
+            ReplicaRequest::Coordinate(request) => Kind::Coordinate(request.clone().into()),
+        };
+        Self { request: Some(kind) }
+    }
+}
+
+impl TryFrom<v1::ReplicaRequest> for ReplicaRequest {
+    type Error = WireFault;
+
+    fn try_from(request: v1::ReplicaRequest) -> Result<Self, WireFault> {
+        Ok(match request.request.ok_or(WireFault::Missing("request"))? {
+            Kind::Write(write) => Self::Write(write.try_into()?),
+            Kind::Read(read) => Self::Read {
+                kind: read.kind().try_into()?,
+                row: required(read.row, "row of a read")?,
+                epoch: Epoch(read.epoch),
+            },
+            Kind::Join(join) => Self::Join {
+                row: required(join.row, "row of a join")?,
+                version: row(&join.version)?,
+                coverage: context(&join.coverage)?,
+                epoch: Epoch(join.epoch),
+            },
+            Kind::Page(page) => Self::Page(page.try_into()?),
+            Kind::Coordinate(request) => Self::Coordinate(request.try_into()?),
+        })
+    }
+}
+
+impl From<&WriteDelta> for v1::WriteDelta {
+    fn from(write: &WriteDelta) -> Self {
+        Self {
+            row: Some((&write.row).into()),
+            delta: write.delta.to_bytes().into(),
+            write_id: write.write_id.map(Into::into),
+            forward_to: write.forward_to.iter().map(|node| node.0).collect(),
+            reply_to: write.reply_to.0,
+            hinted: write.hinted,
+            epoch: write.epoch.0,
+        }
+    }
+}
+
+impl TryFrom<v1::WriteDelta> for WriteDelta {
+    type Error = WireFault;
+
+    fn try_from(write: v1::WriteDelta) -> Result<Self, WireFault> {
+        Ok(Self {
+            row: required(write.row, "row of a write")?,
+            delta: delta(&write.delta)?,
+            write_id: write.write_id.map(Into::into),
+            forward_to: write.forward_to.into_iter().map(NodeId).collect(),
+            reply_to: NodeId(write.reply_to),
+            hinted: write.hinted,
+            epoch: Epoch(write.epoch),
+        })
+    }
+}
+
+impl From<&PageRequest> for v1::ReadPage {
+    fn from(page: &PageRequest) -> Self {
+        Self {
+            keyspace: page.keyspace.0,
+            table: page.table.0,
+            after: page.after.as_ref().map(Into::into),
+            until: page.until,
+            limit: page.limit as u64,
+            prefix: page.prefix.clone(),
+            kind: v1::ReadKind::from(page.kind).into(),
+        }
+    }
+}
+
+impl TryFrom<v1::ReadPage> for PageRequest {
+    type Error = WireFault;
+
+    fn try_from(page: v1::ReadPage) -> Result<Self, WireFault> {
+        Ok(Self {
+            kind: page.kind().try_into()?,
+            keyspace: KeyspaceId(page.keyspace),
+            table: TableId(page.table),
+            after: page.after.map(Into::into),
+            until: page.until,
+            limit: size(page.limit),
+            prefix: page.prefix,
+        })
+    }
+}

@@ -1,0 +1,475 @@
+//! Arbitrary messages of every kind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_coordinator::message::{
+    PageReply, PageRequest, PageRow, ReadKind, Refusal, WriteDelta,
+};
+use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
+use meridian_repair::message::{PullPage, PullPosition, PullRequest, PulledRow};
+use meridian_service::{
+    Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally, Delete,
+    Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put, PutItem, PutOutcome, ReadValue,
+    ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow, Touch, TouchOutcome,
+};
+use meridian_types::catalog::Version;
+use meridian_types::{
+    ConflictPolicy, ConsistencyLevel, Epoch, Hlc, Incarnation, KeyspaceId, Millis, NodeId,
+    RingPosition, RowKey, StampTooFarAhead, TableId, TableName, TableOptions, VnodeId, WriteId,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::replica::*;
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-z ]{0,12}"
+}
+
+fn dot() -> impl Strategy<Value = Dot> {
+    let actor = (0u32..5, 0u64..3)
+        .prop_map(|(node, life)| Actor { node: NodeId(node), incarnation: Incarnation(life) });
+    (actor, 1u64..50).prop_map(|(actor, counter)| Dot::new(actor, counter))
+}
+
+fn context() -> impl Strategy<Value = Context> {
+    vec(dot(), 0..8).prop_map(|dots| dots.into_iter().collect())
+}
+
+fn clock() -> impl Strategy<Value = VnodeClock> {
+    vec(dot(), 0..12).prop_map(|dots| {
+        let mut clock = VnodeClock::default();
+        for dot in dots {
+            clock.insert(dot);
+        }
+        clock
+    })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    (dot(), any::<u64>(), option::of(any::<u64>()), option::of(bytes())).prop_map(
+        |(dot, stamp, expires, value)| Entry {
+            dot,
+            stamp: Hlc(stamp),
+            expires: expires.map(Millis),
+            value,
+        },
+    )
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    (vec(entry(), 0..4), context()).prop_map(|(entries, context)| Row::new(entries, context))
+}
+
+fn row_key() -> impl Strategy<Value = RowKey> {
+    (any::<u32>(), any::<u32>(), any::<u32>(), bytes()).prop_map(|(keyspace, table, vnode, key)| {
+        RowKey { keyspace: KeyspaceId(keyspace), table: TableId(table), vnode: VnodeId(vnode), key }
+    })
+}
+
+fn position() -> impl Strategy<Value = RingPosition> {
+    (any::<u64>(), bytes()).prop_map(|(token, key)| RingPosition { token, key })
+}
+
+fn kind() -> impl Strategy<Value = ReadKind> {
+    prop_oneof![Just(ReadKind::Data), Just(ReadKind::Digest)]
+}
+
+fn write() -> impl Strategy<Value = WriteDelta> {
+    let delta = (entry(), context()).prop_map(|(entry, context)| Delta { entry, context });
+    (row_key(), delta, option::of(any::<[u8; 16]>()), vec(any::<u32>(), 0..4), any::<(u32, u64)>())
+        .prop_map(|(row, delta, write_id, forward_to, (reply_to, epoch))| WriteDelta {
+            row,
+            delta,
+            write_id: write_id.map(WriteId::from_bytes),
+            forward_to: forward_to.into_iter().map(NodeId).collect(),
+            reply_to: NodeId(reply_to),
+            hinted: epoch % 2 == 0,
+            epoch: Epoch(epoch),
+        })
+}
+
+fn page_request() -> impl Strategy<Value = PageRequest> {
+    (any::<(u32, u32, u64, usize)>(), option::of(position()), bytes(), kind()).prop_map(
+        |((keyspace, table, until, limit), after, prefix, kind)| PageRequest {
+            keyspace: KeyspaceId(keyspace),
+            table: TableId(table),
+            after,
+            until,
+            limit,
+            prefix,
+            kind,
+        },
+    )
+}
+
+fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
+    prop_oneof![
+        write().prop_map(ReplicaRequest::Write),
+        (row_key(), kind(), any::<u64>()).prop_map(|(row, kind, epoch)| ReplicaRequest::Read {
+            row,
+            kind,
+            epoch: Epoch(epoch)
+        }),
+        (row_key(), row(), context(), any::<u64>()).prop_map(|(row, version, coverage, epoch)| {
+            ReplicaRequest::Join { row, version, coverage, epoch: Epoch(epoch) }
+        }),
+        page_request().prop_map(ReplicaRequest::Page),
+        client_request().prop_map(ReplicaRequest::Coordinate),
+    ]
+}
+
+fn table() -> impl Strategy<Value = TableName> {
+    ("[a-z]{1,8}", "[a-z0-9_-]{1,8}")
+        .prop_map(|(keyspace, table)| TableName::new(&keyspace, &table).unwrap())
+}
+
+fn level() -> impl Strategy<Value = ConsistencyLevel> {
+    prop::sample::select(&ConsistencyLevel::EVERY[..])
+}
+
+fn item() -> impl Strategy<Value = PutItem> {
+    let expiry = prop_oneof![
+        Just(Expiry::TableDefault),
+        Just(Expiry::Never),
+        Just(Expiry::Keep),
+        any::<u64>().prop_map(|at| Expiry::At(Millis(at))),
+    ];
+    (bytes(), option::of(bytes()), expiry, option::of(bytes()), option::of(any::<[u8; 16]>()))
+        .prop_map(|(key, value, expiry, context, write_id)| PutItem {
+            key,
+            value,
+            expiry,
+            context,
+            write_id: write_id.map(WriteId::from_bytes),
+        })
+}
+
+fn get() -> impl Strategy<Value = Get> {
+    (table(), bytes(), level(), any::<bool>()).prop_map(
+        |(table, key, consistency, with_context)| Get { table, key, consistency, with_context },
+    )
+}
+
+fn put() -> impl Strategy<Value = Put> {
+    let condition = prop_oneof![Just(Condition::Absent), Just(Condition::Present)];
+    (table(), item(), option::of(condition), level(), any::<bool>()).prop_map(
+        |(table, item, condition, consistency, with_context)| Put {
+            table,
+            item,
+            condition,
+            consistency,
+            with_context,
+        },
+    )
+}
+
+fn client_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        get().prop_map(Request::Get),
+        get().prop_map(Request::Replicas),
+        put().prop_map(Request::Put),
+        put().prop_map(|put| Request::Delete(Delete {
+            table: put.table,
+            key: put.item.key,
+            context: put.item.context,
+            write_id: put.item.write_id,
+            consistency: put.consistency,
+            report_existed: put.with_context,
+        })),
+        (get(), any::<u64>()).prop_map(|(get, at)| Request::Touch(Touch {
+            table: get.table,
+            key: get.key,
+            expiry: if get.with_context { Expiry::Never } else { Expiry::At(Millis(at)) },
+            consistency: get.consistency,
+        })),
+        (get(), vec(bytes(), 0..5)).prop_map(|(get, keys)| Request::MultiGet(MultiGet {
+            table: get.table,
+            keys,
+            consistency: get.consistency,
+            with_context: get.with_context,
+        })),
+        (table(), vec(item(), 0..5), level()).prop_map(|(table, items, consistency)| {
+            Request::Batch(Batch { table, items, consistency })
+        }),
+        (get(), option::of(bytes()), 1usize..10_000).prop_map(|(get, cursor, limit)| {
+            Request::Scan(Scan {
+                table: get.table,
+                cursor,
+                limit,
+                prefix: get.key,
+                with_values: get.with_context,
+                consistency: get.consistency,
+            })
+        }),
+        (text(), any::<u8>(), any::<bool>()).prop_map(|(name, replicas, if_not_exists)| {
+            let replication = BTreeMap::from([("us".to_owned(), replicas), (name.clone(), 1)]);
+            Request::CreateKeyspace(CreateKeyspace { name, replication, if_not_exists })
+        }),
+        (table(), option::of(any::<u64>()), any::<bool>()).prop_map(
+            |(name, default_ttl_ms, if_not_exists)| {
+                let options = TableOptions { default_ttl_ms, ..TableOptions::default() };
+                Request::CreateTable(CreateTable { name, options, if_not_exists })
+            }
+        ),
+        table().prop_map(Request::DescribeTable),
+        Just(Request::ListTables),
+        Just(Request::Cluster),
+    ]
+}
+
+fn error() -> impl Strategy<Value = RequestError> {
+    let tallies = || {
+        vec((text(), 0usize..9, 0usize..9), 0..3).prop_map(|dcs| {
+            let one = |(datacenter, acked, required)| DcTally {
+                datacenter,
+                acked,
+                required,
+                replicas: acked + required,
+            };
+            dcs.into_iter().map(one).collect::<Vec<_>>()
+        })
+    };
+    prop_oneof![
+        table().prop_map(RequestError::UnknownTable),
+        (level(), vec((text(), 0usize..9), 0..3)).prop_map(|(level, dcs)| {
+            let one = |(datacenter, alive)| DcShortfall {
+                datacenter,
+                required: alive + 1,
+                alive,
+                replicas: alive + 2,
+            };
+            RequestError::Unavailable { level, missing: dcs.into_iter().map(one).collect() }
+        }),
+        (level(), tallies(), any::<bool>())
+            .prop_map(|(level, acks, write)| RequestError::Timeout { level, acks, write }),
+        (level(), tallies(), text(), any::<bool>())
+            .prop_map(|(level, acks, why, write)| RequestError::Failed { level, acks, why, write }),
+        any::<usize>().prop_map(|limit| RequestError::Overloaded { queue: "requests", limit }),
+        text().prop_map(|why| RequestError::Storage { why, effect: Effect::Unknown }),
+        any::<usize>().prop_map(|count| RequestError::Siblings { count }),
+        Just(RequestError::Stopping),
+    ]
+}
+
+fn value() -> impl Strategy<Value = ReadValue> {
+    (bytes(), any::<u64>(), option::of(any::<u64>())).prop_map(|(value, stamp, expires)| {
+        ReadValue { value, stamp: Hlc(stamp), expires: expires.map(Millis) }
+    })
+}
+
+fn got() -> impl Strategy<Value = GetOutcome> {
+    (vec(value(), 0..3), option::of(bytes()))
+        .prop_map(|(values, context)| GetOutcome { values, context })
+}
+
+fn put_outcome() -> impl Strategy<Value = PutOutcome> {
+    (any::<bool>(), option::of(any::<bool>()), option::of(bytes()), any::<u64>()).prop_map(
+        |(applied, existed, context, stamp)| PutOutcome {
+            applied,
+            existed,
+            context,
+            stamp: Hlc(stamp),
+        },
+    )
+}
+
+fn result<T: std::fmt::Debug>(
+    of: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Result<T, RequestError>> {
+    prop_oneof![of.prop_map(Ok), error().prop_map(Err)]
+}
+
+fn replica_row() -> impl Strategy<Value = ReplicaRow> {
+    let values = prop_oneof![vec(value(), 0..3).prop_map(Ok), text().prop_map(Err)];
+    (text(), text(), values, option::of(any::<u128>())).prop_map(
+        |(node, datacenter, values, clock_digest)| ReplicaRow {
+            node,
+            datacenter,
+            values,
+            clock_digest,
+        },
+    )
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        got().prop_map(Outcome::Got),
+        put_outcome().prop_map(Outcome::Put),
+        any::<(bool, bool)>()
+            .prop_map(|(existed, changed)| { Outcome::Touched(TouchOutcome { existed, changed }) }),
+        vec(result(got()), 0..3).prop_map(Outcome::MultiGot),
+        vec(result(put_outcome()), 0..3)
+            .prop_map(|results| Outcome::Batch(BatchOutcome { results })),
+        (vec((bytes(), vec(value(), 0..3)), 0..3), option::of(bytes())).prop_map(|(rows, next)| {
+            let rows = rows.into_iter().map(|(key, values)| ScanRow { key, values }).collect();
+            Outcome::Page(ScanOutcome { rows, next })
+        }),
+        vec(replica_row(), 0..3).prop_map(Outcome::Replicas),
+        any::<bool>().prop_map(|new| Outcome::Created { new }),
+        (0usize..4).prop_map(|tables| {
+            let catalog = a_catalog(tables);
+            Outcome::Tables {
+                keyspaces: catalog.keyspaces().cloned().collect(),
+                tables: catalog.tables().cloned().collect(),
+            }
+        }),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    prop_oneof![
+        any::<u32>().prop_map(|table| Refusal::UnknownTable(TableId(table))),
+        text().prop_map(Refusal::Storage),
+        Just(Refusal::Overloaded),
+        any::<(u64, u64)>().prop_map(|(ahead_ms, limit_ms)| {
+            Refusal::Stamp(StampTooFarAhead { ahead_ms, limit_ms })
+        }),
+        any::<(u64, u64)>()
+            .prop_map(|(asked, has)| Refusal::StaleEpoch { asked: Epoch(asked), has: Epoch(has) }),
+        text().prop_map(Refusal::Malformed),
+    ]
+}
+
+fn page_row() -> impl Strategy<Value = PageRow> {
+    (position(), option::of(row()), any::<u128>()).prop_map(|(position, row, digest)| PageRow {
+        position,
+        row,
+        digest,
+    })
+}
+
+fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
+    prop_oneof![
+        Just(ReplicaReply::Written),
+        (row(), clock())
+            .prop_map(|(row, clock)| ReplicaReply::Row(RowVersion { row, clock: Arc::new(clock) })),
+        any::<u128>().prop_map(ReplicaReply::Digest),
+        Just(ReplicaReply::Joined),
+        (vec(page_row(), 0..4), any::<bool>())
+            .prop_map(|(rows, more)| ReplicaReply::Page(PageReply { rows, more })),
+        result(outcome()).prop_map(|result| ReplicaReply::Coordinated(Box::new(result))),
+        refusal().prop_map(ReplicaReply::Refused),
+    ]
+}
+
+fn pull_position() -> impl Strategy<Value = PullPosition> {
+    (any::<u32>(), bytes()).prop_map(|(table, at)| PullPosition { table: TableId(table), at })
+}
+
+fn repair_request() -> impl Strategy<Value = RepairRequest> {
+    prop_oneof![
+        any::<(u32, u128)>().prop_map(|(keyspace, digest)| RepairRequest::Compare {
+            keyspace: KeyspaceId(keyspace),
+            digest
+        }),
+        (any::<(u32, u32, bool, usize)>(), clock(), option::of(pull_position())).prop_map(
+            |((keyspace, vnode, full, max_bytes), clock, after)| {
+                RepairRequest::Pull(PullRequest {
+                    keyspace: KeyspaceId(keyspace),
+                    vnode: VnodeId(vnode),
+                    clock,
+                    after,
+                    full,
+                    max_bytes,
+                })
+            }
+        ),
+    ]
+}
+
+fn repair_reply() -> impl Strategy<Value = RepairReply> {
+    let pulled = (any::<u32>(), bytes(), row()).prop_map(|(table, key, row)| PulledRow {
+        table: TableId(table),
+        key,
+        row,
+    });
+    prop_oneof![
+        Just(RepairReply::Same),
+        vec(any::<(u32, u128)>(), 0..5).prop_map(|digests| {
+            let one = |(vnode, digest)| (VnodeId(vnode), digest);
+            RepairReply::Differs(digests.into_iter().map(one).collect())
+        }),
+        (clock(), vec(pulled, 0..4), option::of(pull_position()))
+            .prop_map(|(clock, rows, next)| RepairReply::Page(PullPage { clock, rows, next })),
+        text().prop_map(RepairReply::Refused),
+    ]
+}
+
+fn body() -> impl Strategy<Value = PeerBody> {
+    prop_oneof![
+        5 => replica_request().prop_map(PeerBody::Request),
+        5 => replica_reply().prop_map(PeerBody::Reply),
+        2 => repair_request().prop_map(PeerBody::Repair),
+        2 => repair_reply().prop_map(PeerBody::RepairReply),
+        1 => prop_oneof![
+            (0usize..4).prop_map(|tables| CatalogMessage::Publish(a_catalog(tables))),
+            any::<u128>().prop_map(CatalogMessage::Digest),
+            Just(CatalogMessage::Ask),
+        ].prop_map(PeerBody::Catalog),
+        1 => prop_oneof![
+            Just(CatalogReply::Joined),
+            Just(CatalogReply::Same),
+            (0usize..4).prop_map(|tables| CatalogReply::Catalog(a_catalog(tables))),
+            text().prop_map(CatalogReply::Refused),
+        ].prop_map(PeerBody::CatalogReply),
+    ]
+}
+
+/// A message of any kind.
+pub(super) fn message() -> impl Strategy<Value = PeerMessage> {
+    (any::<u64>(), option::of(any::<[u8; 16]>()), body()).prop_map(|(call, trace, body)| {
+        PeerMessage { call, trace: trace.map(RequestId::from_bytes), body }
+    })
+}
+
+/// A catalog with so many tables.
+pub(super) fn a_catalog(tables: usize) -> Catalog {
+    let version = |stamp| Version { stamp: Hlc(stamp), node: NodeId(2) };
+    let mut catalog = Catalog::default();
+    let replication = BTreeMap::from([("eu".to_owned(), 3), ("us".to_owned(), 2)]);
+    catalog.create_keyspace("geo", replication, version(7)).unwrap();
+    for n in 0..tables {
+        let name = TableName::new("geo", &format!("t{n}")).unwrap();
+        let options = TableOptions { policy: ConflictPolicy::Lww, ..TableOptions::default() };
+        catalog.create_table(&name, options, version(8 + n as u64)).unwrap();
+    }
+    catalog
+}
+
+/// A write of this key and value.
+pub(super) fn a_write(key: Bytes, value: Bytes) -> PeerMessage {
+    let actor = Actor { node: NodeId(3), incarnation: Incarnation(0x0102_0304_0506_0708) };
+    let stamp = Hlc::new(Millis(1_700_000_000_000), 5);
+    let entry = Entry { dot: Dot::new(actor, 42), stamp, expires: None, value: Some(value) };
+    let write = WriteDelta {
+        row: RowKey { keyspace: KeyspaceId(1), table: TableId(2), vnode: VnodeId(300), key },
+        delta: Delta { entry, context: Context::default() },
+        write_id: Some(WriteId::from_bytes([0xab; 16])),
+        forward_to: vec![NodeId(4), NodeId(5)],
+        reply_to: NodeId(3),
+        hinted: false,
+        epoch: Epoch(1),
+    };
+    let trace = Some(RequestId::from_bytes([0x11; 16]));
+    PeerMessage { call: 7, trace, body: PeerBody::Request(ReplicaRequest::Write(write)) }
+}
+
+/// A request that is handed on and has these keys.
+pub(super) fn a_multi_get(keys: Vec<Bytes>) -> PeerMessage {
+    let request = Request::MultiGet(MultiGet {
+        table: "geo.cities".parse().unwrap(),
+        keys,
+        consistency: ConsistencyLevel::One,
+        with_context: false,
+    });
+    let body = PeerBody::Request(ReplicaRequest::Coordinate(request));
+    PeerMessage { call: 8, trace: None, body }
+}
