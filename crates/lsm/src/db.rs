@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use meridian_vfs::{Fs, LockGuard};
 use parking_lot::{Mutex, RwLock};
@@ -13,12 +13,18 @@ use crate::batch::WriteBatch;
 use crate::commit::Commit;
 use crate::commit::log::Log;
 use crate::error::Error;
+use crate::jobs::Jobs;
 use crate::key::Seqno;
+use crate::memtable::Memtable;
 use crate::options::{DbOptions, MAX_TREES, TreeConfig};
 use crate::read::snapshot::Snapshot;
 use crate::recovery::{self, Recovery};
-use crate::tree::{Shared, Tree};
-use crate::version::edit::{Change, TreeRecord};
+use crate::stats::{self, DbStats};
+use crate::table::cache::BlockCache;
+use crate::table::reader::{Garbage, Table};
+use crate::tree::{Shared, Tree, View};
+use crate::version::edit::{Change, TableRecord, TreeRecord};
+use crate::version::levels::Version;
 use crate::version::manifest::Manifest;
 
 /// The state behind every [`Db`] handle. Lock order: manifest, trees, then those of the log.
@@ -32,6 +38,11 @@ pub(crate) struct Core {
     pub(crate) manifest: Mutex<Manifest>,
     /// Memtables sealed and not flushed.
     pub(crate) sealed: AtomicUsize,
+    /// The id of the next table file.
+    pub(crate) next_table: AtomicU64,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) garbage: Arc<Garbage>,
+    pub(crate) jobs: Jobs,
     /// Held until the last handle is gone.
     pub(crate) _lock: Box<dyn LockGuard>,
 }
@@ -87,7 +98,7 @@ impl Db {
         let id = manifest.state().next_tree;
         let record = TreeRecord::new(id, &config);
         self.core.commit_edit(&mut manifest, &[Change::CreateTree(record)])?;
-        let tree = Tree::new(id, config, self.core.shared.clone());
+        let tree = Tree::new(id, config, Version::empty(), self.core.shared.clone());
         self.core.trees.write().insert(tree.name().to_owned(), tree.clone());
         Ok(tree)
     }
@@ -121,6 +132,7 @@ impl Db {
         }
         self.core.commit_edit(&mut manifest, &[Change::DropTree { tree: tree.id() }])?;
         self.core.trees.write().remove(name);
+        self.core.forget(&tree);
         Ok(())
     }
 
@@ -177,6 +189,53 @@ impl Db {
         self.core.log.sync()
     }
 
+    /// Writes every memtable to a table, and waits for that.
+    ///
+    /// # Errors
+    /// What a flush says: the data stays in memory and in the log.
+    pub fn flush(&self) -> Result<(), Error> {
+        self.core.flush_all()
+    }
+
+    /// Flushes, and merges everything of a tree into its deepest level.
+    ///
+    /// # Errors
+    /// What a flush or compaction says: the tables stay as they were.
+    pub fn compact(&self, tree: &str) -> Result<(), Error> {
+        let Some(tree) = self.tree(tree) else {
+            return Err(Error::invalid(format!("there is no tree {tree:?}")));
+        };
+        self.core.compact_all(&tree)
+    }
+
+    /// Runs one pending flush, compaction or file removal on this thread, if there is one: for
+    /// those who bring no [`crate::Workers`]. Says whether there was.
+    ///
+    /// # Errors
+    /// What the job says; nothing is lost, and it is pending still.
+    pub fn poll_job(&self) -> Result<bool, Error> {
+        self.core.poll_job()
+    }
+
+    /// Reads every table and compares it with the digest in the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] with the first damaged file and place.
+    pub fn verify(&self) -> Result<(), Error> {
+        let trees: Vec<Tree> = self.core.trees.read().values().cloned().collect();
+        for tree in trees {
+            let version = tree.view().version.clone();
+            version.tables().try_for_each(|table| table.verify())?;
+        }
+        Ok(())
+    }
+
+    /// Figures of the trees, the log, the cache and the jobs.
+    #[must_use]
+    pub fn stats(&self) -> DbStats {
+        stats::of(&self.core)
+    }
+
     /// Syncs everything and notes a clean shutdown in the log; every later write is refused.
     /// Stop the [`crate::Workers`] first.
     ///
@@ -224,6 +283,7 @@ impl Core {
     pub(crate) fn seal(&self, tree: &Tree, last: Seqno) {
         tree.seal(last);
         self.sealed.fetch_add(1, Ordering::AcqRel);
+        self.jobs.notify();
     }
 
     /// Seals the largest memtable when all together are too large and nothing is sealed yet; under
@@ -233,14 +293,33 @@ impl Core {
         if total <= self.options.memtable_total_bytes || self.sealed.load(Ordering::Acquire) > 0 {
             return;
         }
-        let trees = self.trees.read();
-        if let Some(largest) = trees.values().max_by_key(|tree| tree.view().active.bytes()) {
-            self.seal(largest, last);
+        // The guard must not be held while sealing: that takes the jobs' lock.
+        let largest = {
+            let trees = self.trees.read();
+            trees.values().max_by_key(|tree| tree.view().active.bytes()).cloned()
+        };
+        if let Some(largest) = largest {
+            self.seal(&largest, last);
         }
     }
 
-    pub(crate) fn admit(&self, _bytes: usize) -> Result<(), Error> {
-        Ok(())
+    pub(crate) fn open_table(&self, record: TableRecord) -> Result<Table, Error> {
+        Table::open(&*self.fs, &self.dir, record, self.cache.clone(), self.garbage.clone())
+    }
+
+    /// Empties a dropped tree's view; its files go when the last reader is done. Under the
+    /// manifest lock.
+    fn forget(&self, tree: &Tree) {
+        let view = tree.view().clone();
+        view.version.tables().for_each(|table| table.mark_obsolete());
+        let mut sealed = 0;
+        let empty = Arc::new(Memtable::new(self.shared.memtable_bytes.clone()));
+        tree.update(|view| {
+            sealed = view.sealed.len();
+            let version = Arc::new(Version::empty());
+            View { active: empty.clone(), sealed: Vec::new(), version }
+        });
+        self.sealed.fetch_sub(sealed, Ordering::AcqRel);
     }
 }
 

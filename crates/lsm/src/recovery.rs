@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use meridian_vfs::Fs;
 use parking_lot::{Mutex, RwLock};
@@ -16,10 +16,16 @@ use crate::coding::Decoder;
 use crate::commit::log::Log;
 use crate::db::{Core, Db, check_config, check_operator};
 use crate::error::Error;
+use crate::flush::trim_log;
+use crate::jobs::Jobs;
 use crate::key::Seqno;
 use crate::options::{DbOptions, TreeConfig};
+use crate::table::cache::BlockCache;
+use crate::table::format::id_of;
+use crate::table::reader::{Garbage, Table};
 use crate::tree::{Shared, Tree};
-use crate::version::edit::Change;
+use crate::version::edit::{Change, TableRecord};
+use crate::version::levels::Version;
 use crate::version::manifest::Manifest;
 use crate::version::state::State;
 use crate::wal::format::BatchRecord;
@@ -68,7 +74,12 @@ pub(crate) fn open(
     let mut recovery = Recovery::default();
     let (state, fresh) = load_state(&*fs, dir, &mut recovery)?;
     let shared = Arc::new(Shared::new());
-    let trees = build_trees(&state, configs.clone(), &shared)?;
+    let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
+    let garbage = Arc::new(Garbage::default());
+    let open_table = |record: &TableRecord| {
+        Table::open(&*fs, dir, record.clone(), cache.clone(), garbage.clone()).map(Arc::new)
+    };
+    let trees = build_trees(dir, &state, configs.clone(), &shared, &open_table)?;
     let end = replay(&*fs, dir, &state, &trees, &mut recovery)?;
     recovery.clean_shutdown |= fresh;
     recovery.last_seqno = end.last;
@@ -80,7 +91,7 @@ pub(crate) fn open(
         let segment = end.next_segment;
         manifest.commit(&[Change::WalFloor { segment, last: end.last }])?;
     }
-    remove_orphans(&*fs, dir, manifest.state())?;
+    let next_table = AtomicU64::new(remove_orphans(&*fs, dir, manifest.state())?);
     let db = Db {
         core: Arc::new(Core {
             log: Log::new(wal, options.sync, options.wal_segment_bytes),
@@ -91,12 +102,18 @@ pub(crate) fn open(
             trees: RwLock::new(trees),
             manifest: Mutex::new(manifest),
             sealed: AtomicUsize::new(0),
+            next_table,
+            cache,
+            garbage,
+            jobs: Jobs::default(),
             _lock: lock,
         }),
     };
     for config in configs {
         db.create_tree(config)?;
     }
+    db.core.seal_what_is_full()?;
+    trim_log(&db.core)?;
     Ok((db, recovery))
 }
 
@@ -117,9 +134,11 @@ fn load_state(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(State
 }
 
 fn build_trees(
+    dir: &Path,
     state: &State,
     mut configs: Vec<TreeConfig>,
     shared: &Arc<Shared>,
+    open_table: &dyn Fn(&TableRecord) -> Result<Arc<Table>, Error>,
 ) -> Result<BTreeMap<String, Tree>, Error> {
     let mut trees = BTreeMap::new();
     for (&id, tree) in &state.trees {
@@ -131,7 +150,15 @@ fn build_trees(
         if named.is_some() {
             check_operator(&config, Some(&tree.record))?;
         }
-        let tree = Tree::new(id, config, shared.clone());
+        let mut tables = Vec::new();
+        for record in tree.tables.values() {
+            tables.push((usize::from(record.level), open_table(record)?));
+        }
+        let version = Version::empty().with(&[], &tables);
+        version
+            .check()
+            .map_err(|what| Error::corruption(crate::version::manifest::path(dir), 0, what))?;
+        let tree = Tree::new(id, config, version, shared.clone());
         trees.insert(tree.name().to_owned(), tree);
     }
     Ok(trees)
@@ -252,10 +279,22 @@ impl Replay<'_> {
     }
 }
 
-/// Removes what no manifest needs: old segments, and what a crash left half made.
-fn remove_orphans(fs: &dyn Fs, dir: &Path, state: &State) -> Result<(), Error> {
+/// Removes what no manifest needs: old segments, and tables that a crash left half made. Returns an
+/// id that no table file ever had.
+fn remove_orphans(fs: &dyn Fs, dir: &Path, state: &State) -> Result<u64, Error> {
     for id in segment::list(fs, dir)?.into_iter().filter(|id| *id < state.wal_floor) {
         fs.remove(&segment::path(dir, id))?;
     }
-    Ok(())
+    let known: BTreeSet<u64> =
+        state.trees.values().flat_map(|tree| tree.tables.keys().copied()).collect();
+    let mut next = state.next_table;
+    for name in fs.list(dir)? {
+        if let Some(id) = id_of(&name) {
+            next = next.max(id + 1);
+            if !known.contains(&id) {
+                fs.remove(&dir.join(name))?;
+            }
+        }
+    }
+    Ok(next)
 }

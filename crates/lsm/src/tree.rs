@@ -10,11 +10,15 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind};
 use crate::memtable::{MemCursor, Memtable};
-use crate::options::{MAX_OPERAND_CHAIN, TreeConfig};
+use crate::options::{LEVELS, MAX_OPERAND_CHAIN, TreeConfig};
 use crate::read::get::Lookup;
 use crate::read::merge_iter::{Direction, Source};
 use crate::read::range::{KeyRange, Scan};
 use crate::read::snapshot::{Snapshot, SnapshotList};
+use crate::stats::Counters;
+use crate::table::cursor::{LevelCursor, TableCursor};
+use crate::table::filter;
+use crate::version::levels::Version;
 
 /// What all trees of a database share with their readers.
 #[derive(Debug)]
@@ -52,24 +56,54 @@ pub(crate) struct View {
     pub(crate) active: Arc<Memtable>,
     /// Newest first.
     pub(crate) sealed: Vec<Arc<Memtable>>,
+    pub(crate) version: Arc<Version>,
 }
 
 impl View {
     /// All sources, newest first.
     pub(crate) fn sources(&self) -> Vec<Source> {
         let memtables = std::iter::once(&self.active).chain(&self.sealed);
-        memtables.map(|table| Source::Memtable(MemCursor::new(table.clone()))).collect()
+        let mut sources: Vec<Source> =
+            memtables.map(|table| Source::Memtable(MemCursor::new(table.clone()))).collect();
+        for (level, tables) in self.version.levels().iter().enumerate() {
+            if level == 0 {
+                let cursors = tables.iter().map(|table| TableCursor::new(table.clone(), true));
+                sources.extend(cursors.map(Source::Table));
+            } else if !tables.is_empty() {
+                sources.push(Source::Level(LevelCursor::new(tables.clone(), true)));
+            }
+        }
+        sources
     }
 
-    fn lookup(&self, key: &[u8], at: Seqno, lookup: &mut Lookup<'_>) -> ControlFlow<()> {
-        let mut visit = |seqno: Seqno, kind: ValueKind, value: &[u8]| {
+    fn lookup(&self, key: &[u8], at: Seqno, lookup: &mut Lookup<'_>) -> Result<(), Error> {
+        let mut copied = |seqno: Seqno, kind: ValueKind, value: &[u8]| {
             lookup.version(seqno, kind, || Bytes::copy_from_slice(value))
         };
-        self.active.visit(key, at, &mut visit)?;
-        for sealed in &self.sealed {
-            sealed.visit(key, at, &mut visit)?;
+        for memtable in std::iter::once(&self.active).chain(&self.sealed) {
+            if memtable.visit(key, at, &mut copied).is_break() {
+                return Ok(());
+            }
         }
-        ControlFlow::Continue(())
+        if self.version.is_empty() {
+            return Ok(());
+        }
+        let hash = filter::hash(key);
+        let mut shared =
+            |seqno: Seqno, kind: ValueKind, value: Bytes| lookup.version(seqno, kind, || value);
+        for table in self.version.level(0) {
+            if table.visit(key, hash, at, &mut shared)?.is_break() {
+                return Ok(());
+            }
+        }
+        for level in 1..LEVELS {
+            if let Some(table) = self.version.find(level, key)
+                && table.visit(key, hash, at, &mut shared)?.is_break()
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +113,7 @@ pub(crate) struct TreeInner {
     config: ArcSwap<TreeConfig>,
     view: ArcSwap<View>,
     dropped: AtomicBool,
+    counters: Counters,
     shared: Arc<Shared>,
 }
 
@@ -95,9 +130,9 @@ impl std::fmt::Debug for Tree {
 }
 
 impl Tree {
-    pub(crate) fn new(id: u32, config: TreeConfig, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(id: u32, config: TreeConfig, version: Version, shared: Arc<Shared>) -> Self {
         let active = Arc::new(Memtable::new(shared.memtable_bytes.clone()));
-        let view = View { active, sealed: Vec::new() };
+        let view = View { active, sealed: Vec::new(), version: Arc::new(version) };
         Self {
             inner: Arc::new(TreeInner {
                 id,
@@ -105,6 +140,7 @@ impl Tree {
                 config: ArcSwap::from_pointee(config),
                 view: ArcSwap::from_pointee(view),
                 dropped: AtomicBool::new(false),
+                counters: Counters::default(),
                 shared,
             }),
         }
@@ -151,7 +187,7 @@ impl Tree {
 
     fn get_at(&self, view: &View, key: &[u8], at: Seqno) -> Result<Option<Bytes>, Error> {
         let mut lookup = Lookup::new(key);
-        let _ended = view.lookup(key, at, &mut lookup);
+        view.lookup(key, at, &mut lookup)?;
         let chain = lookup.operands();
         if chain < MAX_OPERAND_CHAIN as usize {
             return lookup.finish(&self.inner.config.load());
@@ -205,6 +241,10 @@ impl Tree {
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.inner.dropped.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
     }
 
     pub(crate) fn mark_dropped(&self) {

@@ -8,6 +8,7 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ use crate::options::SyncPolicy;
 const NAP: Duration = Duration::from_millis(1);
 /// How often the WAL thread looks at the age of its segment when nothing happens.
 const IDLE_TICK: Duration = Duration::from_secs(1);
+
+/// How long a failed job is left alone: a full disk does not empty within milliseconds.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The threads of a database. Dropping it stops and joins them; the database goes on without.
 pub struct Workers {
@@ -49,7 +53,16 @@ impl Workers {
             })?;
             workers.threads.push(handle);
         }
-        let _job_threads = threads.max(1);
+        core.jobs.set_stopping(false);
+        for number in 0..threads.max(1) {
+            let thread = std::thread::Builder::new().name(format!("lsm-job-{number}"));
+            let job_core = core.clone();
+            core.jobs.threads.fetch_add(1, Ordering::AcqRel);
+            let handle = thread.spawn(move || run_jobs(&job_core)).inspect_err(|_cause| {
+                core.jobs.threads.fetch_sub(1, Ordering::AcqRel);
+            })?;
+            workers.threads.push(handle);
+        }
         Ok(workers)
     }
 
@@ -61,11 +74,44 @@ impl Workers {
 
 impl Drop for Workers {
     fn drop(&mut self) {
+        self.core.jobs.set_stopping(true);
         self.core.log.ask_thread_to_stop();
         for thread in self.threads.drain(..) {
             // A panicked worker has poisoned the database or left its job to the next one.
             let _panicked = thread.join();
         }
+    }
+}
+
+/// A thread for flushes and compactions.
+fn run_jobs(core: &Core) {
+    let _counted = Counted { core };
+    loop {
+        let pause = match core.poll_job() {
+            Ok(true) => {
+                if core.jobs.is_stopping() {
+                    return;
+                }
+                continue;
+            }
+            Ok(false) => IDLE_TICK,
+            // Kept in the statistics and told to stalled writers; tried again after a while.
+            Err(_cause) => RETRY_PAUSE,
+        };
+        if !core.sleep_until_job(pause) {
+            return;
+        }
+    }
+}
+
+struct Counted<'a> {
+    core: &'a Core,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.core.jobs.threads.fetch_sub(1, Ordering::AcqRel);
+        self.core.jobs.notify();
     }
 }
 

@@ -213,8 +213,10 @@ impl Log {
 
     fn rotate_locked(&self, tail: &mut Tail) -> Result<(), Error> {
         tail.wal.rotate().map_err(|cause| self.poison_by(tail, &cause))?;
-        self.segment.store(tail.wal.segment(), Ordering::Release);
+        // In this order: whoever reads the new segment reads a durable seqno that covers all
+        // segments before it.
         self.synced_up_to(tail);
+        self.segment.store(tail.wal.segment(), Ordering::Release);
         Ok(())
     }
 
@@ -336,10 +338,6 @@ impl Log {
             unsynced_bytes: tail.wal.unsynced_bytes(),
             buffered_bytes: buffered as u64,
         }
-    }
-
-    pub(crate) fn last_pushed(&self) -> Seqno {
-        self.queue.lock().last()
     }
 }
 

@@ -92,7 +92,7 @@ impl Core {
                 return Err(Error::invalid(format!("{} is of another database", tree.name())));
             }
         }
-        self.admit(batch.bytes())?;
+        self.admit(batch.trees(), batch.bytes())?;
         let mut targets = Targets::new();
         let mut queue = self.log.queue()?;
         if let Some(gone) = batch.trees().iter().find(|tree| tree.is_dropped()) {

@@ -53,18 +53,13 @@ pub(crate) const fn seqno_of(tag: u64) -> Seqno {
     tag >> 8
 }
 
-/// The kind of a tag that was packed by [`pack`] or checked by [`valid_tag`].
+/// The kind of a tag, which was made by [`pack`].
 pub(crate) const fn kind_of(tag: u64) -> ValueKind {
     match tag & 0xff {
         1 => ValueKind::Merge,
         2 => ValueKind::Delete,
         _ => ValueKind::Put,
     }
-}
-
-/// Whether a tag read from a disk has a known kind.
-pub(crate) const fn valid_tag(tag: u64) -> bool {
-    matches!(tag & 0xff, 1..=3)
 }
 
 /// The order of versions.

@@ -7,28 +7,37 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::key::compare;
 use crate::memtable::MemCursor;
+use crate::table::cursor::{LevelCursor, TableCursor};
 
 /// A sorted source of versions.
 pub(crate) enum Source {
     Memtable(MemCursor),
+    Table(TableCursor),
+    Level(LevelCursor),
 }
 
 impl Source {
     fn valid(&self) -> bool {
         match self {
             Self::Memtable(cursor) => cursor.valid(),
+            Self::Table(cursor) => cursor.valid(),
+            Self::Level(cursor) => cursor.valid(),
         }
     }
 
     fn key(&self) -> &[u8] {
         match self {
             Self::Memtable(cursor) => cursor.key(),
+            Self::Table(cursor) => cursor.key(),
+            Self::Level(cursor) => cursor.key(),
         }
     }
 
     fn tag(&self) -> u64 {
         match self {
             Self::Memtable(cursor) => cursor.tag(),
+            Self::Table(cursor) => cursor.tag(),
+            Self::Level(cursor) => cursor.tag(),
         }
     }
 
@@ -36,21 +45,27 @@ impl Source {
         match self {
             // Copied: a slice would keep the whole memtable alive for as long as the caller likes.
             Self::Memtable(cursor) => Bytes::copy_from_slice(cursor.value()),
+            Self::Table(cursor) => cursor.value(),
+            Self::Level(cursor) => cursor.value(),
         }
     }
 
     fn go(&mut self, to: Position<'_>) -> Result<(), Error> {
         match self {
-            Self::Memtable(cursor) => match to {
-                Position::First => cursor.first(),
-                Position::Last => cursor.last(),
-                Position::AtOrBehind(key, tag) => cursor.seek(key, tag),
-                Position::Before(key, tag) => cursor.seek_before(key, tag),
-                Position::Next => cursor.next(),
-                Position::Prev => cursor.prev(),
-            },
+            Self::Memtable(cursor) => {
+                match to {
+                    Position::First => cursor.first(),
+                    Position::Last => cursor.last(),
+                    Position::AtOrBehind(key, tag) => cursor.seek(key, tag),
+                    Position::Before(key, tag) => cursor.seek_before(key, tag),
+                    Position::Next => cursor.next(),
+                    Position::Prev => cursor.prev(),
+                }
+                Ok(())
+            }
+            Self::Table(cursor) => cursor.go(to),
+            Self::Level(cursor) => cursor.go(to),
         }
-        Ok(())
     }
 }
 

@@ -59,10 +59,6 @@ impl WalWriter {
         self.offset - self.durable
     }
 
-    pub(crate) const fn written(&self) -> Seqno {
-        self.written
-    }
-
     pub(crate) const fn synced(&self) -> Seqno {
         self.synced
     }

@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod oracle;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use meridian_lsm::{Db, DbOptions, MergeError, MergeOperator, Recovery, TreeConfig};
+use meridian_lsm::{
+    Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, TreeConfig,
+};
 use meridian_vfs::Fs;
 
 /// Appends operands with a comma: order and completeness show in the value.
@@ -58,4 +62,23 @@ pub fn open_with(fs: &Arc<dyn Fs>, options: DbOptions, trees: &[&str]) -> (Db, R
 
 pub fn open(fs: &Arc<dyn Fs>, trees: &[&str]) -> (Db, Recovery) {
     open_with(fs, DbOptions::default(), trees)
+}
+
+/// Sizes so small that a few dozen writes fill several levels.
+pub fn small(name: &str, compression: Compression) -> TreeConfig {
+    TreeConfig {
+        block_bytes: 1 << 10,
+        compression,
+        compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 2 << 10, factor: 2 },
+        ..config(name)
+    }
+}
+
+pub fn small_options() -> DbOptions {
+    DbOptions { table_bytes: 1 << 10, wal_segment_bytes: 2 << 10, ..DbOptions::default() }
+}
+
+pub fn open_small(fs: &Arc<dyn Fs>) -> Result<(Db, Recovery), meridian_lsm::Error> {
+    let trees = vec![small("a", Compression::Lz4), small("b", Compression::None)];
+    Db::open(fs.clone(), Path::new(DIR), small_options(), trees)
 }

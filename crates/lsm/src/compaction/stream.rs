@@ -1,0 +1,156 @@
+//! What survives a merge of versions.
+//!
+//! The snapshots cut the seqnos into stripes; two versions of a key in one stripe look the same to
+//! everybody, so of each stripe only the newest value or tombstone is kept, with the operands
+//! above it merged into it. What is dropped beyond that:
+//! - a tombstone beneath which there is nothing, here or further down;
+//! - a value that the compaction filter removes and no snapshot sees.
+//!
+//! An operand that the operator refuses, or that has no operator, is kept as it is: a merge that
+//! fails must fail at the reader, not lose data here.
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::key::{Seqno, ValueKind, kind_of, pack, seqno_of};
+use crate::options::{FilterDecision, TreeConfig};
+use crate::read::get::merge;
+use crate::read::merge_iter::MergeIter;
+
+/// A version to write.
+pub(crate) type Kept = (u64, Bytes);
+
+/// The versions of one key in one stripe that matter.
+#[derive(Default)]
+struct Stripe {
+    /// Newest first.
+    operands: Vec<Kept>,
+    base: Option<Kept>,
+}
+
+pub(crate) struct Stream<'a> {
+    pub(crate) input: MergeIter,
+    /// Ascending.
+    pub(crate) snapshots: &'a [Seqno],
+    pub(crate) config: &'a TreeConfig,
+    /// Whether nothing older than the input can hold the key.
+    pub(crate) is_bottom: &'a dyn Fn(&[u8]) -> bool,
+}
+
+impl Stream<'_> {
+    fn stripe_of(&self, seqno: Seqno) -> usize {
+        self.snapshots.partition_point(|snapshot| *snapshot < seqno)
+    }
+
+    /// The next key, with what is kept of it (newest first, maybe nothing).
+    pub(crate) fn next_key(&mut self) -> Result<Option<(Bytes, Vec<Kept>)>, Error> {
+        if !self.input.valid() {
+            return Ok(None);
+        }
+        let key = Bytes::copy_from_slice(self.input.key());
+        let stripes = self.stripes(&key)?;
+        let bottom = (self.is_bottom)(&key);
+        let mut kept = Vec::new();
+        let oldest = stripes.len() - 1;
+        for (at, stripe) in stripes.into_iter().enumerate() {
+            self.resolve(&key, stripe, bottom && at == oldest, &mut kept);
+        }
+        let is_tombstone = |kept: &Kept| kind_of(kept.0) == ValueKind::Delete;
+        while bottom && kept.last().is_some_and(is_tombstone) {
+            kept.pop();
+        }
+        self.filter(&key, bottom, &mut kept);
+        Ok(Some((key, kept)))
+    }
+
+    /// Reads all versions of `key`, newest stripe first.
+    fn stripes(&mut self, key: &[u8]) -> Result<Vec<Stripe>, Error> {
+        let mut stripes: Vec<Stripe> = Vec::new();
+        let mut current = None;
+        while self.input.valid() && self.input.key() == key {
+            let tag = self.input.tag();
+            let number = self.stripe_of(seqno_of(tag));
+            if current != Some(number) {
+                current = Some(number);
+                stripes.push(Stripe::default());
+            }
+            if let Some(stripe) = stripes.last_mut()
+                && stripe.base.is_none()
+            {
+                let version = (tag, self.input.value());
+                match kind_of(tag) {
+                    ValueKind::Merge => stripe.operands.push(version),
+                    ValueKind::Put | ValueKind::Delete => stripe.base = Some(version),
+                }
+            }
+            self.input.advance()?;
+        }
+        Ok(stripes)
+    }
+
+    /// Adds what is kept of a stripe. `first`: nothing is older than it.
+    fn resolve(&self, key: &[u8], stripe: Stripe, first: bool, kept: &mut Vec<Kept>) {
+        let Stripe { operands, base } = stripe;
+        let Some(newest) = operands.first().map(|(tag, _)| seqno_of(*tag)) else {
+            kept.extend(base);
+            return;
+        };
+        if self.config.merge.is_none() {
+            kept.extend(operands);
+            kept.extend(base);
+            return;
+        }
+        if base.is_some() || first {
+            let value = base
+                .as_ref()
+                .filter(|(tag, _)| kind_of(*tag) == ValueKind::Put)
+                .map(|(_, value)| &**value);
+            let oldest_first = operands.iter().rev().map(|(_, operand)| &**operand);
+            match merge(self.config, key, newest, value, oldest_first) {
+                Ok(Some(merged)) => kept.push((pack(newest, ValueKind::Put), merged)),
+                Ok(None) => kept.push((pack(newest, ValueKind::Delete), Bytes::new())),
+                Err(_kept_for_the_reader) => {
+                    kept.extend(operands);
+                    kept.extend(base);
+                }
+            }
+            return;
+        }
+        kept.extend(self.combine(key, operands));
+    }
+
+    /// Joins neighbouring operands where the operator can.
+    fn combine(&self, key: &[u8], operands: Vec<Kept>) -> Vec<Kept> {
+        let Some(operator) = &self.config.merge else { return operands };
+        let mut combined: Vec<Kept> = Vec::with_capacity(operands.len());
+        // From the oldest on; the newer one's seqno stands for both.
+        for (tag, operand) in operands.into_iter().rev() {
+            match combined.last_mut() {
+                Some((last_tag, last)) => match operator.partial_merge(key, last, &operand) {
+                    Some(both) => (*last_tag, *last) = (tag, Bytes::from(both)),
+                    None => combined.push((tag, operand)),
+                },
+                None => combined.push((tag, operand)),
+            }
+        }
+        combined.reverse();
+        combined
+    }
+
+    fn filter(&self, key: &[u8], bottom: bool, kept: &mut Vec<Kept>) {
+        let Some(filter) = &self.config.compaction_filter else { return };
+        let Some((tag, value)) = kept.first().cloned() else { return };
+        let seqno = seqno_of(tag);
+        if kind_of(tag) != ValueKind::Put || self.stripe_of(seqno) < self.snapshots.len() {
+            return;
+        }
+        match filter.decide(key, &value, bottom && kept.len() == 1) {
+            FilterDecision::Keep => {}
+            FilterDecision::Replace(value) => kept[0].1 = Bytes::from(value),
+            FilterDecision::Remove if bottom && kept.len() == 1 => kept.clear(),
+            FilterDecision::Remove => {
+                kept[0] = (pack(seqno, ValueKind::Delete), Bytes::new());
+            }
+        }
+    }
+}

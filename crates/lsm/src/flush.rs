@@ -1,0 +1,101 @@
+//! A sealed memtable becomes a level-0 table; then the log lets go of what it no longer needs.
+//!
+//! INVARIANT: a tree's memtables are flushed oldest first, one at a time; before a table is in the
+//! manifest, the log is durable up to the memtable's seal. Otherwise a power cut could leave a
+//! tree's newer writes in a table and lose another tree's older ones with the log: not a prefix.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::compaction::execute::write_tables;
+use crate::compaction::stream::Stream;
+use crate::db::Core;
+use crate::error::Error;
+use crate::memtable::{MemCursor, Memtable};
+use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
+use crate::tree::{Tree, View};
+use crate::version::edit::Change;
+use crate::wal::segment;
+
+/// Flushes the oldest sealed memtable of `tree`, if there is one. Nobody else flushes the tree
+/// meanwhile.
+pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
+    let view = tree.view().clone();
+    let Some(memtable) = view.sealed.last() else { return Ok(()) };
+    let sealed_at = memtable.sealed_at();
+    // Writers that took it before it was sealed may still be inserting.
+    while core.shared.visible() < sealed_at {
+        core.log.check()?;
+        std::thread::yield_now();
+    }
+    core.log.sync_to(sealed_at)?;
+    let source = Source::Memtable(MemCursor::new(memtable.clone()));
+    let snapshots = core.shared.snapshots.held();
+    let config = tree.config();
+    let nothing_below = view.version.is_empty();
+    let stream = Stream {
+        input: MergeIter::new(vec![source], Direction::Forward, Position::First)?,
+        snapshots: &snapshots,
+        config: &config,
+        is_bottom: &|_key| nothing_below,
+    };
+    let outputs = write_tables(core, &config, stream, u64::MAX, 0)?;
+    install(core, tree, memtable, &outputs)?;
+    let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
+    tree.counters().flushes.fetch_add(1, Ordering::Relaxed);
+    tree.counters().flushed_bytes.fetch_add(written, Ordering::Relaxed);
+    trim_log(core)
+}
+
+fn install(
+    core: &Core,
+    tree: &Tree,
+    memtable: &Arc<Memtable>,
+    outputs: &[Arc<crate::table::reader::Table>],
+) -> Result<(), Error> {
+    let id = tree.id();
+    let mut manifest = core.manifest.lock();
+    if tree.is_dropped() {
+        outputs.iter().for_each(|table| table.mark_obsolete());
+        return Ok(());
+    }
+    let adds = outputs.iter();
+    let mut changes: Vec<Change> =
+        adds.map(|table| Change::AddTable { tree: id, table: table.record.clone() }).collect();
+    changes.push(Change::Flushed { tree: id, seqno: memtable.sealed_at() });
+    core.commit_edit(&mut manifest, &changes)?;
+    let added: Vec<_> = outputs.iter().map(|table| (0, table.clone())).collect();
+    tree.update(|view| {
+        let mut sealed = view.sealed.clone();
+        sealed.retain(|kept| !Arc::ptr_eq(kept, memtable));
+        let version = Arc::new(view.version.with(&[], &added));
+        debug_assert_eq!(version.check(), Ok(()));
+        View { sealed, version, ..view.clone() }
+    });
+    core.sealed.fetch_sub(1, Ordering::AcqRel);
+    Ok(())
+}
+
+/// Removes the segments in which nothing is left that only the log has.
+pub(crate) fn trim_log(core: &Core) -> Result<(), Error> {
+    // Read first: whatever is written to a memtable from now on is in this segment or a later one.
+    let mut floor = core.log.segment();
+    let last = core.log.durable();
+    for tree in core.trees.read().values() {
+        let view = tree.view();
+        for memtable in view.sealed.iter().chain([&view.active]) {
+            floor = floor.min(memtable.wal_floor());
+        }
+    }
+    let mut manifest = core.manifest.lock();
+    let known = manifest.state().wal_floor;
+    if floor <= known {
+        return Ok(());
+    }
+    core.commit_edit(&mut manifest, &[Change::WalFloor { segment: floor, last }])?;
+    drop(manifest);
+    for id in known..floor {
+        core.garbage.put(segment::path(&core.dir, id));
+    }
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! What may run now: flushes first, then compactions, then removing files. No threads: whoever
+//! has some calls [`Core::poll_job`]. Also here: how much writers are slowed down.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::compaction::choice::{Choice, choose, everything};
+use crate::compaction::execute::compact;
+use crate::compaction::view::LevelsView;
+use crate::db::Core;
+use crate::error::Error;
+use crate::flush;
+use crate::options::{
+    Compaction, L0_SLOWDOWN_FACTOR, L0_STOP_FACTOR, SEALED_SLOWDOWN, SEALED_STOP, WAL_SEGMENTS_KEPT,
+};
+use crate::tree::Tree;
+
+/// Delay of a byte where slowing down begins, and just before writers stop: 64 MiB/s to 1 MiB/s.
+const SLOWEST_NANOS_PER_BYTE: u64 = 1000;
+const FASTEST_NANOS_PER_BYTE: u64 = 15;
+/// Shorter delays are added up: a sleep costs a context switch.
+const SHORTEST_SLEEP_NANOS: u64 = 1_000_000;
+/// How long a stopped writer sleeps before it looks again, if nobody wakes it.
+const STOPPED_TICK: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+struct Running {
+    flushing: BTreeSet<u32>,
+    compacting: BTreeSet<u32>,
+    failure: Option<Error>,
+    stopping: bool,
+}
+
+/// Who runs what, and who waits for it.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    running: Mutex<Running>,
+    changed: Condvar,
+    /// Threads that poll.
+    pub(crate) threads: AtomicUsize,
+    debt_nanos: AtomicU64,
+    pub(crate) slowdowns: AtomicU64,
+    pub(crate) stops: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+enum Job {
+    Flush(Tree),
+    Compact(Tree, Choice),
+    Remove,
+}
+
+/// How full a database is for a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pressure {
+    None,
+    /// Thousandths of the way from slowing down to stopping.
+    Slow(u64),
+    Stop,
+}
+
+impl Jobs {
+    /// Tells sleeping workers that there may be something to do.
+    pub(crate) fn notify(&self) {
+        let _running = self.running.lock();
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn last_failure(&self) -> Option<Error> {
+        self.running.lock().failure.clone()
+    }
+
+    pub(crate) fn set_stopping(&self, stopping: bool) {
+        self.running.lock().stopping = stopping;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.running.lock().stopping
+    }
+}
+
+/// Marks a job as ended however it ends.
+struct Ended<'a> {
+    jobs: &'a Jobs,
+    tree: u32,
+    flush: bool,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut running = self.jobs.running.lock();
+        let set = if self.flush { &mut running.flushing } else { &mut running.compacting };
+        set.remove(&self.tree);
+        self.jobs.changed.notify_all();
+    }
+}
+
+impl Core {
+    /// Runs one job, if there is one.
+    pub(crate) fn poll_job(&self) -> Result<bool, Error> {
+        self.log.check()?;
+        self.seal_what_holds_the_log()?;
+        let Some(job) = self.next_job(&mut self.jobs.running.lock()) else { return Ok(false) };
+        let outcome = self.run(job);
+        let mut running = self.jobs.running.lock();
+        running.failure = outcome.as_ref().err().cloned();
+        if running.failure.is_some() {
+            self.jobs.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(running);
+        outcome.map(|()| true)
+    }
+
+    fn run(&self, job: Job) -> Result<(), Error> {
+        match job {
+            Job::Flush(tree) => {
+                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), flush: true };
+                flush::flush(self, &tree)
+            }
+            Job::Compact(tree, choice) => {
+                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), flush: false };
+                compact(self, &tree, &choice)
+            }
+            Job::Remove => self.remove_garbage(),
+        }
+    }
+
+    fn next_job(&self, running: &mut Running) -> Option<Job> {
+        let trees = self.trees.read();
+        let flushable = trees.values().filter(|tree| !running.flushing.contains(&tree.id()));
+        let fullest = flushable.max_by_key(|tree| tree.view().sealed.len());
+        if let Some(tree) = fullest.filter(|tree| !tree.view().sealed.is_empty()) {
+            running.flushing.insert(tree.id());
+            return Some(Job::Flush(tree.clone()));
+        }
+        for tree in trees.values().filter(|tree| !running.compacting.contains(&tree.id())) {
+            let view = LevelsView::of(&tree.view().version);
+            if let Some(choice) = choose(tree.config().compaction, &view) {
+                running.compacting.insert(tree.id());
+                return Some(Job::Compact(tree.clone(), choice));
+            }
+        }
+        (!self.garbage.is_empty()).then_some(Job::Remove)
+    }
+
+    fn remove_garbage(&self) -> Result<(), Error> {
+        for file in self.garbage.take() {
+            // A file that was never there is gone as well.
+            if self.fs.exists(&file)?
+                && let Err(cause) = self.fs.remove(&file)
+            {
+                self.garbage.put(file);
+                return Err(cause.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals memtables that keep old segments of the log.
+    fn seal_what_holds_the_log(&self) -> Result<(), Error> {
+        let current = self.log.segment();
+        let is_old = |tree: &&Tree| {
+            let floor = tree.view().active.wal_floor();
+            floor.checked_add(WAL_SEGMENTS_KEPT).is_some_and(|until| until < current)
+        };
+        let old: Vec<Tree> = self.trees.read().values().filter(is_old).cloned().collect();
+        for tree in old {
+            let queue = self.log.queue()?;
+            self.seal(&tree, queue.last());
+        }
+        Ok(())
+    }
+
+    /// Seals memtables that a replay filled beyond their size.
+    pub(crate) fn seal_what_is_full(&self) -> Result<(), Error> {
+        let is_full = |tree: &&Tree| tree.view().active.bytes() >= tree.config().memtable_bytes;
+        let full: Vec<Tree> = self.trees.read().values().filter(is_full).cloned().collect();
+        for tree in full {
+            let queue = self.log.queue()?;
+            self.seal(&tree, queue.last());
+        }
+        Ok(())
+    }
+
+    /// Flushes everything that is in memory now.
+    pub(crate) fn flush_all(&self) -> Result<(), Error> {
+        let trees: Vec<Tree> = self.trees.read().values().cloned().collect();
+        let last = {
+            let queue = self.log.queue()?;
+            for tree in trees.iter().filter(|tree| !tree.view().active.is_unused()) {
+                self.seal(tree, queue.last());
+            }
+            queue.last()
+        };
+        for tree in &trees {
+            let pending = || {
+                let view = tree.view();
+                view.sealed.last().is_some_and(|oldest| oldest.sealed_at() <= last)
+            };
+            while pending() {
+                let claimed = self.claim(tree, true, pending);
+                if claimed {
+                    self.run(Job::Flush(tree.clone()))?;
+                }
+            }
+        }
+        self.remove_garbage()
+    }
+
+    /// Merges everything of a tree into its deepest level.
+    pub(crate) fn compact_all(&self, tree: &Tree) -> Result<(), Error> {
+        self.flush_all()?;
+        self.claim(tree, false, || true);
+        match everything(&LevelsView::of(&tree.view().version)) {
+            Some(choice) => self.run(Job::Compact(tree.clone(), choice))?,
+            None => drop(Ended { jobs: &self.jobs, tree: tree.id(), flush: false }),
+        }
+        self.remove_garbage()
+    }
+
+    /// Waits until the tree is free for a flush (or compaction) and claims it; gives up when the
+    /// work is done by somebody else.
+    fn claim(&self, tree: &Tree, flush: bool, still_wanted: impl Fn() -> bool) -> bool {
+        let mut running = self.jobs.running.lock();
+        loop {
+            if !still_wanted() {
+                return false;
+            }
+            let Running { flushing, compacting, .. } = &mut *running;
+            if if flush { flushing } else { compacting }.insert(tree.id()) {
+                return true;
+            }
+            self.jobs.changed.wait(&mut running);
+        }
+    }
+
+    fn pressure(&self, trees: &[Tree]) -> Pressure {
+        let mut worst = Pressure::None;
+        let total = self.shared.memtable_bytes.load(Ordering::Relaxed);
+        let most = self.options.memtable_total_bytes;
+        if total > most + most / 2 && self.sealed.load(Ordering::Acquire) > 0 {
+            return Pressure::Stop;
+        }
+        for tree in trees {
+            let view = tree.view();
+            let Compaction::Leveled { l0_files, .. } = tree.config().compaction;
+            let tables = view.version.level(0).len();
+            let of_tree = [
+                (view.sealed.len(), SEALED_SLOWDOWN, SEALED_STOP),
+                (tables, l0_files * L0_SLOWDOWN_FACTOR, l0_files * L0_STOP_FACTOR),
+            ];
+            for (have, slow, stop) in of_tree {
+                if have >= stop {
+                    return Pressure::Stop;
+                }
+                if have >= slow {
+                    let part = (have - slow + 1) as u64 * 1000 / (stop - slow) as u64;
+                    worst = match worst {
+                        Pressure::Slow(other) => Pressure::Slow(other.max(part)),
+                        _ => Pressure::Slow(part),
+                    };
+                }
+            }
+        }
+        worst
+    }
+
+    /// Lets a writer in: at once, after a delay that grows with what is undone, or not before
+    /// some of it is done. Without worker threads a stopped writer does the work itself.
+    pub(crate) fn admit(&self, trees: &[Tree], bytes: usize) -> Result<(), Error> {
+        let mut stopped = false;
+        loop {
+            match self.pressure(trees) {
+                Pressure::None => return Ok(()),
+                Pressure::Slow(part) => {
+                    self.delay(part, bytes as u64);
+                    return Ok(());
+                }
+                Pressure::Stop => {
+                    if !stopped {
+                        self.jobs.stops.fetch_add(1, Ordering::Relaxed);
+                        stopped = true;
+                    }
+                    self.wait_for_jobs()?;
+                }
+            }
+        }
+    }
+
+    fn wait_for_jobs(&self) -> Result<(), Error> {
+        self.log.check()?;
+        let stalled = |cause: &Error| Error::Stalled { cause: cause.to_string() };
+        if self.jobs.threads.load(Ordering::Acquire) == 0 {
+            return match self.poll_job() {
+                Ok(true) => Ok(()),
+                // Somebody else is at it.
+                Ok(false) => {
+                    std::thread::yield_now();
+                    Ok(())
+                }
+                Err(cause @ Error::Poisoned { .. }) => Err(cause),
+                Err(cause) => Err(stalled(&cause)),
+            };
+        }
+        let mut running = self.jobs.running.lock();
+        if let Some(cause) = &running.failure {
+            return Err(stalled(cause));
+        }
+        self.jobs.changed.wait_for(&mut running, STOPPED_TICK);
+        Ok(())
+    }
+
+    fn delay(&self, part: u64, bytes: u64) {
+        let jobs = &self.jobs;
+        jobs.slowdowns.fetch_add(1, Ordering::Relaxed);
+        if jobs.threads.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let span = SLOWEST_NANOS_PER_BYTE - FASTEST_NANOS_PER_BYTE;
+        let nanos = bytes * (FASTEST_NANOS_PER_BYTE + span * part.min(1000) / 1000);
+        let debt = jobs.debt_nanos.fetch_add(nanos, Ordering::Relaxed) + nanos;
+        if debt >= SHORTEST_SLEEP_NANOS {
+            jobs.debt_nanos.store(0, Ordering::Relaxed);
+            let mut running = jobs.running.lock();
+            let most = Duration::from_nanos(debt).min(STOPPED_TICK);
+            jobs.changed.wait_for(&mut running, most);
+        }
+    }
+
+    /// Sleeps until something may have changed, at most `most`; false when it is time to stop.
+    pub(crate) fn sleep_until_job(&self, most: Duration) -> bool {
+        let mut running = self.jobs.running.lock();
+        if running.stopping {
+            return false;
+        }
+        self.jobs.changed.wait_for(&mut running, most);
+        !running.stopping
+    }
+}

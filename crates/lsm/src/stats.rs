@@ -1,0 +1,125 @@
+//! Figures for people and monitoring; read without stopping anybody, so they may be of slightly
+//! different moments.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::commit::log::WalStats;
+use crate::db::Core;
+use crate::table::cache::CacheStats;
+use crate::tree::Tree;
+
+/// What a tree counts since it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) flushes: AtomicU64,
+    pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) compactions: AtomicU64,
+    pub(crate) moves: AtomicU64,
+    pub(crate) compaction_read: AtomicU64,
+    pub(crate) compaction_written: AtomicU64,
+}
+
+/// Tables of one level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LevelStats {
+    /// How many.
+    pub tables: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Figures of one tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeStats {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the active memtable.
+    pub memtable_bytes: u64,
+    /// Memtables that wait for their flush.
+    pub sealed_memtables: u64,
+    /// Their bytes.
+    pub sealed_bytes: u64,
+    /// Its tables, level 0 first.
+    pub levels: Vec<LevelStats>,
+    /// Versions in memtables and tables: keys, or more.
+    pub approximate_entries: u64,
+    /// Bytes of indexes and filters in memory.
+    pub pinned_bytes: u64,
+    /// Memtables flushed since it was opened.
+    pub flushes: u64,
+    /// Bytes of the tables they became.
+    pub flushed_bytes: u64,
+    /// Compactions done since it was opened.
+    pub compactions: u64,
+    /// Compactions that only moved a table.
+    pub moves: u64,
+    /// Bytes that compactions read.
+    pub compaction_read_bytes: u64,
+    /// Bytes that compactions wrote.
+    pub compaction_written_bytes: u64,
+}
+
+/// Figures of a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DbStats {
+    /// By tree, sorted by name.
+    pub trees: Vec<TreeStats>,
+    /// The log.
+    pub wal: WalStats,
+    /// The block cache.
+    pub cache: CacheStats,
+    /// Bytes of all memtables.
+    pub memtable_bytes: u64,
+    /// Snapshots held.
+    pub snapshots: u64,
+    /// Batches that were delayed.
+    pub slowdowns: u64,
+    /// Batches that had to wait for a flush or compaction.
+    pub stops: u64,
+    /// Flushes and compactions that failed (and are tried again).
+    pub job_failures: u64,
+    /// What the last job said, if it failed.
+    pub last_job_failure: Option<String>,
+}
+
+fn of_tree(tree: &Tree) -> TreeStats {
+    let view = tree.view();
+    let counters = tree.counters();
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let in_memory: usize =
+        view.sealed.iter().chain([&view.active]).map(|memtable| memtable.entries()).sum();
+    let in_tables: u64 = view.version.tables().map(|table| table.record.entries).sum();
+    let level = |tables: &Vec<std::sync::Arc<crate::table::reader::Table>>| LevelStats {
+        tables: tables.len() as u64,
+        bytes: tables.iter().map(|table| table.record.bytes).sum(),
+    };
+    TreeStats {
+        name: tree.name().to_owned(),
+        memtable_bytes: view.active.bytes() as u64,
+        sealed_memtables: view.sealed.len() as u64,
+        sealed_bytes: view.sealed.iter().map(|memtable| memtable.bytes() as u64).sum(),
+        levels: view.version.levels().iter().map(level).collect(),
+        approximate_entries: in_memory as u64 + in_tables,
+        pinned_bytes: view.version.tables().map(|table| table.pinned_bytes() as u64).sum(),
+        flushes: load(&counters.flushes),
+        flushed_bytes: load(&counters.flushed_bytes),
+        compactions: load(&counters.compactions),
+        moves: load(&counters.moves),
+        compaction_read_bytes: load(&counters.compaction_read),
+        compaction_written_bytes: load(&counters.compaction_written),
+    }
+}
+
+pub(crate) fn of(core: &Core) -> DbStats {
+    DbStats {
+        trees: core.trees.read().values().map(of_tree).collect(),
+        wal: core.log.stats(),
+        cache: core.cache.stats(),
+        memtable_bytes: core.shared.memtable_bytes.load(Ordering::Relaxed) as u64,
+        snapshots: core.shared.snapshots.len() as u64,
+        slowdowns: core.jobs.slowdowns.load(Ordering::Relaxed),
+        stops: core.jobs.stops.load(Ordering::Relaxed),
+        job_failures: core.jobs.failures.load(Ordering::Relaxed),
+        last_job_failure: core.jobs.last_failure().map(|cause| cause.to_string()),
+    }
+}

@@ -1,0 +1,212 @@
+//! Bidirectional positions in a table, and in a level of tables that do not overlap.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::block::BlockCursor;
+use super::reader::Table;
+use crate::error::Error;
+use crate::read::merge_iter::Position;
+
+/// A position in one table.
+pub(crate) struct TableCursor {
+    table: Arc<Table>,
+    /// Whether blocks read go into the cache: yes for readers, no for compactions.
+    keep: bool,
+    at: usize,
+    block: Option<BlockCursor>,
+}
+
+impl TableCursor {
+    pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
+        Self { table, keep, at: 0, block: None }
+    }
+
+    pub(crate) const fn valid(&self) -> bool {
+        self.block.is_some()
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], BlockCursor::key)
+    }
+
+    pub(crate) fn tag(&self) -> u64 {
+        self.block.as_ref().map_or(0, BlockCursor::tag)
+    }
+
+    pub(crate) fn value(&self) -> Bytes {
+        self.block.as_ref().map_or_else(Bytes::new, BlockCursor::value)
+    }
+
+    /// Opens the block at `at` and goes to `to` in it; off the table's end without one.
+    fn enter(&mut self, at: usize, to: Position<'_>) -> Result<(), Error> {
+        self.at = at;
+        self.block = None;
+        if at < self.table.index().len() {
+            self.block = Some(BlockCursor::new(self.table.block(at, self.keep)?));
+            self.within(to)?;
+        }
+        Ok(())
+    }
+
+    fn within(&mut self, to: Position<'_>) -> Result<(), Error> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        let moved = match to {
+            Position::First => block.first(),
+            Position::Last => block.last(),
+            Position::AtOrBehind(key, tag) => block.seek(key, tag),
+            Position::Before(key, tag) => block.seek_before(key, tag),
+            Position::Next => block.next(),
+            Position::Prev => block.prev(),
+        };
+        if let Err(malformed) = moved {
+            return Err(self.table.malformed(self.at, malformed));
+        }
+        if !block.valid() {
+            self.block = None;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn go(&mut self, to: Position<'_>) -> Result<(), Error> {
+        let blocks = self.table.index().len();
+        match to {
+            Position::First => self.enter(0, to),
+            Position::Last => self.enter(blocks - 1, to),
+            // The versions of a key may go on over several blocks, so the target has to be looked
+            // for in each: neither the first nor the last entry of the next one will do.
+            Position::AtOrBehind(key, _) => {
+                let mut at = self.table.index().find(key);
+                self.enter(at, to)?;
+                while self.block.is_none() && at + 1 < blocks {
+                    at += 1;
+                    self.enter(at, to)?;
+                }
+                Ok(())
+            }
+            Position::Before(key, _) => {
+                let mut at = self.table.index().find(key);
+                while at + 1 < blocks && self.table.index().separator(at) == key {
+                    at += 1;
+                }
+                at = at.min(blocks - 1);
+                self.enter(at, to)?;
+                while self.block.is_none() && at > 0 {
+                    at -= 1;
+                    self.enter(at, to)?;
+                }
+                Ok(())
+            }
+            Position::Next if self.block.is_some() => {
+                self.within(to)?;
+                self.spill_forward()
+            }
+            Position::Prev if self.block.is_some() => {
+                self.within(to)?;
+                self.spill_back()
+            }
+            Position::Next | Position::Prev => Ok(()),
+        }
+    }
+
+    fn spill_forward(&mut self) -> Result<(), Error> {
+        if self.block.is_none() && self.at + 1 < self.table.index().len() {
+            self.enter(self.at + 1, Position::First)?;
+        }
+        Ok(())
+    }
+
+    fn spill_back(&mut self) -> Result<(), Error> {
+        if self.block.is_none() && self.at > 0 {
+            self.enter(self.at - 1, Position::Last)?;
+        }
+        Ok(())
+    }
+}
+
+/// A position in the sorted, disjoint tables of a level; one of them is open at a time.
+pub(crate) struct LevelCursor {
+    tables: Vec<Arc<Table>>,
+    keep: bool,
+    at: usize,
+    table: Option<TableCursor>,
+}
+
+impl LevelCursor {
+    pub(crate) const fn new(tables: Vec<Arc<Table>>, keep: bool) -> Self {
+        Self { tables, keep, at: 0, table: None }
+    }
+
+    pub(crate) const fn valid(&self) -> bool {
+        self.table.is_some()
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        self.table.as_ref().map_or(&[], TableCursor::key)
+    }
+
+    pub(crate) fn tag(&self) -> u64 {
+        self.table.as_ref().map_or(0, TableCursor::tag)
+    }
+
+    pub(crate) fn value(&self) -> Bytes {
+        self.table.as_ref().map_or_else(Bytes::new, TableCursor::value)
+    }
+
+    fn enter(&mut self, at: usize, to: Position<'_>) -> Result<(), Error> {
+        self.at = at;
+        self.table = None;
+        if let Some(table) = self.tables.get(at) {
+            let mut cursor = TableCursor::new(table.clone(), self.keep);
+            cursor.go(to)?;
+            self.table = Some(cursor).filter(TableCursor::valid);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn go(&mut self, to: Position<'_>) -> Result<(), Error> {
+        match to {
+            Position::First => self.enter(0, to),
+            Position::Last if self.tables.is_empty() => Ok(()),
+            Position::Last => self.enter(self.tables.len() - 1, to),
+            Position::AtOrBehind(key, _) => {
+                let at = self.tables.partition_point(|table| *table.record.largest < *key);
+                self.enter(at, to)?;
+                self.spill_forward()
+            }
+            Position::Before(key, _) => {
+                let after = self.tables.partition_point(|table| *table.record.smallest <= *key);
+                let Some(at) = after.checked_sub(1) else {
+                    self.table = None;
+                    return Ok(());
+                };
+                self.enter(at, to)?;
+                self.spill_back()
+            }
+            Position::Next | Position::Prev => {
+                let Some(table) = &mut self.table else { return Ok(()) };
+                table.go(to)?;
+                if table.valid() {
+                    return Ok(());
+                }
+                self.table = None;
+                if matches!(to, Position::Next) { self.spill_forward() } else { self.spill_back() }
+            }
+        }
+    }
+
+    fn spill_forward(&mut self) -> Result<(), Error> {
+        if self.table.is_none() && self.at + 1 < self.tables.len() {
+            self.enter(self.at + 1, Position::First)?;
+        }
+        Ok(())
+    }
+
+    fn spill_back(&mut self) -> Result<(), Error> {
+        if self.table.is_none() && self.at > 0 {
+            self.enter(self.at - 1, Position::Last)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! SSTables: immutable sorted files. `docs/formats/lsm-sstable.md` describes the bytes.
+
+pub(crate) mod block;
+pub(crate) mod cache;
+pub(crate) mod compress;
+pub(crate) mod cursor;
+pub(crate) mod filter;
+pub(crate) mod format;
+pub(crate) mod index;
+pub(crate) mod reader;
+pub(crate) mod writer;

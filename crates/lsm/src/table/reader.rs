@@ -1,0 +1,256 @@
+//! An open table: index and filter in memory, blocks through the cache, every block's checksum
+//! compared whenever it is read from the file.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use meridian_vfs::{File, Fs, read_exact_at};
+use parking_lot::Mutex;
+
+use super::block::{Block, Visited};
+use super::cache::BlockCache;
+use super::compress;
+use super::filter::Filter;
+use super::format::{BLOCK_TRAILER, FOOTER, Footer, HEADER, Handle, block_checksum, header, path};
+use super::index::Index;
+use crate::coding::{Decoder, Malformed};
+use crate::error::Error;
+use crate::key::{Seqno, ValueKind, seek_tag};
+use crate::version::edit::TableRecord;
+
+/// Files that no version needs any more, for a job to remove.
+#[derive(Debug, Default)]
+pub(crate) struct Garbage {
+    files: Mutex<Vec<PathBuf>>,
+}
+
+impl Garbage {
+    pub(crate) fn take(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.files.lock())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.files.lock().is_empty()
+    }
+
+    pub(crate) fn put(&self, file: PathBuf) {
+        self.files.lock().push(file);
+    }
+}
+
+pub(crate) struct Table {
+    pub(crate) record: TableRecord,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    index: Index,
+    filter: Option<Filter>,
+    cache: Arc<BlockCache>,
+    /// No version after this one has it: its file goes when its last reader does.
+    obsolete: AtomicBool,
+    garbage: Arc<Garbage>,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table").field("id", &self.record.id).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.garbage.put(std::mem::take(&mut self.path));
+        }
+    }
+}
+
+impl Table {
+    pub(crate) fn open(
+        fs: &dyn Fs,
+        dir: &Path,
+        record: TableRecord,
+        cache: Arc<BlockCache>,
+        garbage: Arc<Garbage>,
+    ) -> Result<Self, Error> {
+        let path = path(dir, record.id);
+        if !fs.exists(&path)? {
+            return Err(Error::corruption(path, 0, "the table is missing"));
+        }
+        let file = fs.open(&path)?;
+        let footer = read_footer(&*file, &path, record.bytes)?;
+        let load = |handle: Handle| read_raw(&*file, &path, handle);
+        let corrupt = |handle: Handle, what: &'static str| {
+            let path = path.clone();
+            move |_malformed: Malformed| Error::corruption(path, handle.offset, what)
+        };
+        let index = Index::parse(load(footer.index)?)
+            .map_err(corrupt(footer.index, "the index cannot be decoded"))?;
+        let filter = match footer.filter.len {
+            0 => None,
+            _ => Some(
+                Filter::parse(load(footer.filter)?)
+                    .map_err(corrupt(footer.filter, "the filter cannot be decoded"))?,
+            ),
+        };
+        check_metadata(&load(footer.meta)?, &record)
+            .map_err(corrupt(footer.meta, "the metadata is not what the manifest says"))?;
+        let obsolete = AtomicBool::new(false);
+        Ok(Self { record, path, file, index, filter, cache, obsolete, garbage })
+    }
+
+    pub(crate) fn mark_obsolete(&self) {
+        self.obsolete.store(true, Ordering::Release);
+    }
+
+    /// Bytes of index and filter in memory.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.index.bytes() + self.filter.as_ref().map_or(0, Filter::bytes)
+    }
+
+    pub(crate) const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(crate) fn covers(&self, key: &[u8]) -> bool {
+        *self.record.smallest <= *key && *key <= *self.record.largest
+    }
+
+    /// Hands the versions of `key` visible at `at` to `visit`, newest first. `hash` is the key's.
+    pub(crate) fn visit(
+        &self,
+        key: &[u8],
+        hash: u64,
+        at: Seqno,
+        visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
+        let absent = self.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash));
+        if absent || !self.covers(key) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        for block_at in self.index.find(key)..self.index.len() {
+            let block = self.block(block_at, true)?;
+            match block.visit(key, seek_tag(at), visit) {
+                Ok(Visited::Enough) => return Ok(ControlFlow::Break(())),
+                Ok(Visited::EndOfBlock) if self.index.separator(block_at) == key => {}
+                Ok(_) => break,
+                Err(malformed) => return Err(self.malformed(block_at, malformed)),
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// A block that passed its checksum cannot be decoded.
+    pub(crate) fn malformed(&self, block_at: usize, _malformed: Malformed) -> Error {
+        let offset = self.index.handle(block_at).map_or(0, |handle| handle.offset);
+        Error::corruption(&self.path, offset, "a block cannot be decoded")
+    }
+
+    /// The block at `block_at` of the index. `keep`: put it into the cache.
+    pub(crate) fn block(&self, block_at: usize, keep: bool) -> Result<Block, Error> {
+        let Some(handle) = self.index.handle(block_at) else {
+            return Err(Error::corruption(&self.path, 0, "a block is not in the index"));
+        };
+        if let Some(block) = self.cache.get(self.record.id, handle.offset) {
+            return Ok(block);
+        }
+        let raw = read_raw(&*self.file, &self.path, handle)?;
+        let block = Block::parse(raw).map_err(|malformed| self.malformed(block_at, malformed))?;
+        if keep {
+            self.cache.insert(self.record.id, handle.offset, block.clone());
+        }
+        Ok(block)
+    }
+
+    /// Reads the whole file and compares it with the manifest.
+    pub(crate) fn verify(&self) -> Result<(), Error> {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
+        loop {
+            let n = self.file.read_at(at, &mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hasher.update(&buffer[..n]);
+            at += n as u64;
+        }
+        if hasher.finalize() == self.record.digest {
+            return Ok(());
+        }
+        // Find the damaged block, to name it.
+        for block_at in 0..self.index.len() {
+            if let Some(handle) = self.index.handle(block_at) {
+                read_raw(&*self.file, &self.path, handle)?;
+            }
+        }
+        Err(Error::corruption(&self.path, 0, "the file's digest is not the manifest's"))
+    }
+}
+
+fn read_footer(file: &dyn File, path: &Path, expected: u64) -> Result<Footer, Error> {
+    let len = file.len()?;
+    if len != expected || len < (HEADER + FOOTER) as u64 {
+        let what = format!("the file has {len} bytes, the manifest says {expected}");
+        return Err(Error::corruption(path, len, what));
+    }
+    let mut head = [0; HEADER];
+    read_exact_at(file, path, 0, &mut head)?;
+    if head != header() {
+        return Err(Error::corruption(path, 0, "the header is damaged or of another version"));
+    }
+    let at = len - FOOTER as u64;
+    let mut bytes = [0; FOOTER];
+    read_exact_at(file, path, at, &mut bytes)?;
+    match Footer::decode(&bytes) {
+        Ok(footer) if footer.file_len == len => Ok(footer),
+        _ => Err(Error::corruption(path, at, "the footer is damaged")),
+    }
+}
+
+/// Reads, checks and decompresses one block.
+fn read_raw(file: &dyn File, path: &Path, handle: Handle) -> Result<Bytes, Error> {
+    let corrupt = |what: &str| Error::corruption(path, handle.offset, what);
+    let len = handle.len as usize;
+    let Some(trailer_at) = len.checked_sub(BLOCK_TRAILER) else {
+        return Err(corrupt("a block is shorter than its trailer"));
+    };
+    let mut stored = vec![0; len];
+    let n = file.read_at(handle.offset, &mut stored)?;
+    if n < len {
+        return Err(corrupt("the file ends inside a block"));
+    }
+    let mut trailer = Decoder::new(&stored[trailer_at..]);
+    let parsed = (trailer.u8(), trailer.u32(), trailer.u32());
+    let (Ok(code), Ok(raw_len), Ok(checksum)) = parsed else {
+        return Err(corrupt("a block is shorter than its trailer"));
+    };
+    if block_checksum(&stored[..len - 4], handle.offset) != checksum {
+        return Err(corrupt("a block's checksum does not match"));
+    }
+    match compress::decompress(code, &stored[..trailer_at], raw_len as usize) {
+        Ok(Some(raw)) => Ok(Bytes::from(raw)),
+        Ok(None) => {
+            stored.truncate(trailer_at);
+            Ok(Bytes::from(stored))
+        }
+        Err(Malformed) => Err(corrupt("a block cannot be decompressed")),
+    }
+}
+
+fn check_metadata(meta: &[u8], record: &TableRecord) -> Result<(), Malformed> {
+    let mut decoder = Decoder::new(meta);
+    let (entries, deletes, _merges) = (decoder.varint()?, decoder.varint()?, decoder.varint()?);
+    let (min_seqno, max_seqno) = (decoder.varint()?, decoder.varint()?);
+    let (_raw_bytes, _blocks) = (decoder.varint()?, decoder.varint()?);
+    let (smallest, largest) = (decoder.bytes()?, decoder.bytes()?);
+    let same = entries == record.entries
+        && deletes == record.deletes
+        && min_seqno == record.min_seqno
+        && max_seqno == record.max_seqno
+        && smallest == record.smallest
+        && largest == record.largest;
+    if same { Ok(()) } else { Err(Malformed) }
+}

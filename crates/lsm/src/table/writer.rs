@@ -1,0 +1,206 @@
+//! Writing a table, front to back: data blocks, filter, index, metadata, footer; hashed as it goes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_vfs::{File, Fs};
+
+use super::block::BlockBuilder;
+use super::format::{BLOCK_TRAILER, Footer, HEADER, Handle, block_checksum, header, path};
+use super::{compress, filter, index};
+use crate::coding::{put_bytes, put_varint};
+use crate::error::Error;
+use crate::key::{ValueKind, kind_of, seqno_of};
+use crate::options::{Compression, TreeConfig};
+use crate::version::edit::TableRecord;
+
+/// Bytes gathered before they are written and hashed: large enough for both to be efficient.
+const WRITE_BYTES: usize = 256 << 10;
+
+pub(crate) struct TableWriter {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    record: TableRecord,
+    merges: u64,
+    raw_bytes: u64,
+    compression: Compression,
+    block_bytes: usize,
+    bloom_bits: u8,
+    block: BlockBuilder,
+    /// The last key of a written block and where it is: its separator needs the next key.
+    pending: Option<(Vec<u8>, Handle)>,
+    index: Vec<u8>,
+    blocks: u64,
+    hashes: Vec<u64>,
+    hasher: blake3::Hasher,
+    out: Vec<u8>,
+    /// The file's length once `out` is written.
+    offset: u64,
+}
+
+impl TableWriter {
+    pub(crate) fn create(
+        fs: &dyn Fs,
+        dir: &Path,
+        id: u64,
+        config: &TreeConfig,
+    ) -> Result<Self, Error> {
+        let path = path(dir, id);
+        let file = fs.create(&path)?;
+        let record = TableRecord {
+            id,
+            level: 0,
+            bytes: 0,
+            digest: [0; 32],
+            smallest: Bytes::new(),
+            largest: Bytes::new(),
+            min_seqno: u64::MAX,
+            max_seqno: 0,
+            entries: 0,
+            deletes: 0,
+        };
+        Ok(Self {
+            file,
+            path,
+            record,
+            merges: 0,
+            raw_bytes: 0,
+            compression: config.compression,
+            block_bytes: config.block_bytes,
+            bloom_bits: config.bloom_bits_per_key,
+            block: BlockBuilder::default(),
+            pending: None,
+            index: Vec::new(),
+            blocks: 0,
+            hashes: Vec::new(),
+            hasher: blake3::Hasher::new(),
+            out: header().to_vec(),
+            offset: HEADER as u64,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of the file so far.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.offset
+    }
+
+    /// Adds the next version in order.
+    pub(crate) fn add(&mut self, key: &[u8], tag: u64, value: &[u8]) -> Result<(), Error> {
+        if !self.block.is_empty() && self.block.bytes() + key.len() + value.len() > self.block_bytes
+        {
+            self.finish_block()?;
+        }
+        if let Some((last, handle)) = self.pending.take() {
+            index::encode_entry(&mut self.index, &index::separator(&last, key), handle);
+        }
+        let hash = filter::hash(key);
+        if self.bloom_bits > 0 && self.hashes.last() != Some(&hash) {
+            self.hashes.push(hash);
+        }
+        if self.record.entries == 0 {
+            self.record.smallest = Bytes::copy_from_slice(key);
+        }
+        let seqno = seqno_of(tag);
+        self.record.min_seqno = self.record.min_seqno.min(seqno);
+        self.record.max_seqno = self.record.max_seqno.max(seqno);
+        self.record.entries += 1;
+        self.record.deletes += u64::from(kind_of(tag) == ValueKind::Delete);
+        self.merges += u64::from(kind_of(tag) == ValueKind::Merge);
+        self.raw_bytes += (key.len() + value.len()) as u64;
+        self.block.add(key, tag, value);
+        Ok(())
+    }
+
+    fn finish_block(&mut self) -> Result<(), Error> {
+        let last = self.block.last_key().to_vec();
+        let raw = self.block.finish();
+        let handle = put_block(&mut self.out, self.offset, self.compression, raw);
+        self.block.clear();
+        self.offset += u64::from(handle.len);
+        self.pending = Some((last, handle));
+        self.blocks += 1;
+        if self.out.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    fn write_out(&mut self) -> Result<(), Error> {
+        self.hasher.update(&self.out);
+        self.file.append(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    fn put(&mut self, compression: Compression, raw: &[u8]) -> Handle {
+        let handle = put_block(&mut self.out, self.offset, compression, raw);
+        self.offset += u64::from(handle.len);
+        handle
+    }
+
+    fn metadata(&self) -> Vec<u8> {
+        let record = &self.record;
+        let mut meta = Vec::new();
+        for number in [
+            record.entries,
+            record.deletes,
+            self.merges,
+            record.min_seqno,
+            record.max_seqno,
+            self.raw_bytes,
+            self.blocks,
+        ] {
+            put_varint(&mut meta, number);
+        }
+        put_bytes(&mut meta, &record.smallest);
+        put_bytes(&mut meta, &record.largest);
+        meta
+    }
+
+    /// Finishes the file and makes its bytes durable (its name is the caller's to make durable).
+    /// At least one entry was added.
+    pub(crate) fn finish(mut self) -> Result<TableRecord, Error> {
+        self.record.largest = Bytes::copy_from_slice(self.block.last_key());
+        self.finish_block()?;
+        if let Some((last, handle)) = self.pending.take() {
+            index::encode_entry(&mut self.index, &last, handle);
+        }
+        let mut filter_handle = Handle::default();
+        if self.bloom_bits > 0 {
+            let filter = filter::build(&self.hashes, self.bloom_bits);
+            filter_handle = self.put(Compression::None, &filter);
+        }
+        let index = std::mem::take(&mut self.index);
+        let index_handle = self.put(self.compression, &index);
+        let meta = self.metadata();
+        let meta_handle = self.put(Compression::None, &meta);
+        self.offset += super::format::FOOTER as u64;
+        let footer = Footer {
+            index: index_handle,
+            filter: filter_handle,
+            meta: meta_handle,
+            file_len: self.offset,
+        };
+        self.out.extend_from_slice(&footer.encode());
+        self.write_out()?;
+        self.file.sync_data()?;
+        self.record.bytes = self.offset;
+        self.record.digest = *self.hasher.finalize().as_bytes();
+        Ok(self.record)
+    }
+}
+
+fn put_block(out: &mut Vec<u8>, offset: u64, compression: Compression, raw: &[u8]) -> Handle {
+    let start = out.len();
+    let code = compress::compress(compression, raw, out);
+    let raw_len = u32::try_from(raw.len()).expect("a block is far below 4 GiB");
+    out.push(code);
+    out.extend_from_slice(&raw_len.to_le_bytes());
+    let checksum = block_checksum(&out[start..], offset);
+    out.extend_from_slice(&checksum.to_le_bytes());
+    debug_assert!(out.len() - start <= raw.len() + BLOCK_TRAILER);
+    let len = u32::try_from(out.len() - start).expect("a block is far below 4 GiB");
+    Handle { offset, len }
+}

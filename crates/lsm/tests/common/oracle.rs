@@ -1,0 +1,159 @@
+//! What the database should hold: the whole history in a list of maps.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use meridian_lsm::{Db, Snapshot, Tree, WriteBatch};
+use proptest::prelude::*;
+
+pub const TREES: [&str; 2] = ["a", "b"];
+
+#[derive(Clone, Debug)]
+pub enum Write {
+    Put(usize, u8, Vec<u8>),
+    Merge(usize, u8, u8),
+    Delete(usize, u8),
+}
+
+/// The state of all trees.
+pub type State = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
+
+/// Keys with common prefixes, of different lengths.
+pub fn key(number: u8) -> Vec<u8> {
+    format!("key-{}{}", "x".repeat(usize::from(number % 3) * 5), number % 24).into_bytes()
+}
+
+pub fn write() -> impl Strategy<Value = Write> {
+    let value = prop_oneof![
+        4 => proptest::collection::vec(any::<u8>(), 0..40),
+        1 => proptest::collection::vec(any::<u8>(), 400..700),
+    ];
+    prop_oneof![
+        4 => (0..2usize, any::<u8>(), value).prop_map(|(t, k, v)| Write::Put(t, k, v)),
+        4 => (0..2usize, any::<u8>(), any::<u8>()).prop_map(|(t, k, o)| Write::Merge(t, k, o)),
+        2 => (0..2usize, any::<u8>()).prop_map(|(t, k)| Write::Delete(t, k)),
+    ]
+}
+
+fn operand(number: u8) -> Vec<u8> {
+    if number % 16 == 0 { b"clear".to_vec() } else { number.to_string().into_bytes() }
+}
+
+pub fn apply(state: &mut State, writes: &[Write]) {
+    for write in writes {
+        match write {
+            Write::Put(tree, k, value) => {
+                state.insert((*tree, key(*k)), value.clone());
+            }
+            Write::Merge(tree, k, number) => {
+                let at = (*tree, key(*k));
+                let mut value = state.remove(&at).unwrap_or_default();
+                match operand(*number) {
+                    clear if clear == b"clear" => value.clear(),
+                    operand => {
+                        value.extend_from_slice(&operand);
+                        value.push(b',');
+                    }
+                }
+                if !value.is_empty() {
+                    state.insert(at, value);
+                }
+            }
+            Write::Delete(tree, k) => {
+                state.remove(&(*tree, key(*k)));
+            }
+        }
+    }
+}
+
+pub fn batch(trees: &[Tree], writes: &[Write]) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    for write in writes {
+        match write {
+            Write::Put(tree, k, value) => batch.put(&trees[*tree], key(*k), value),
+            Write::Merge(tree, k, number) => batch.merge(&trees[*tree], key(*k), operand(*number)),
+            Write::Delete(tree, k) => batch.delete(&trees[*tree], key(*k)),
+        }
+    }
+    batch
+}
+
+pub fn trees(db: &Db) -> Vec<Tree> {
+    TREES.iter().map(|name| db.tree(name).unwrap()).collect()
+}
+
+/// Everything in the database at a snapshot, by scans in both directions.
+pub fn read_all(db: &Db, at: &Snapshot) -> Result<State, meridian_lsm::Error> {
+    let mut state = State::new();
+    for (number, tree) in trees(db).iter().enumerate() {
+        let everything = || (Bound::Unbounded, Bound::<Bytes>::Unbounded);
+        let mut forward = Vec::new();
+        for found in tree.scan(everything(), at) {
+            forward.push(found?);
+        }
+        let mut reverse = Vec::new();
+        for found in tree.scan_rev(everything(), at) {
+            reverse.push(found?);
+        }
+        reverse.reverse();
+        assert_eq!(forward, reverse);
+        state.extend(forward.into_iter().map(|(k, v)| ((number, k.to_vec()), v.to_vec())));
+    }
+    Ok(state)
+}
+
+/// Compares scans, ranges and gets with the oracle.
+pub fn check(db: &Db, at: &Snapshot, expected: &State) {
+    assert_eq!(&read_all(db, at).unwrap(), expected);
+    for (number, tree) in trees(db).iter().enumerate() {
+        for k in 0..24 {
+            let key = key(k);
+            let value = expected.get(&(number, key.clone()));
+            let found = tree.get(&key, at).unwrap();
+            assert_eq!(found.as_deref(), value.map(Vec::as_slice), "{tree:?} {key:?}");
+        }
+        assert_eq!(tree.get(b"key", at).unwrap(), None);
+        assert_eq!(tree.get(b"zzz", at).unwrap(), None);
+    }
+}
+
+/// Compares a range with the oracle in both directions.
+pub fn check_range(db: &Db, at: &Snapshot, expected: &State, low: Bound<u8>, high: Bound<u8>) {
+    let bounds = |number: usize| (low.map(|k| (number, key(k))), high.map(|k| (number, key(k))));
+    for (number, tree) in trees(db).iter().enumerate() {
+        let (from, to) = bounds(number);
+        let inside = |k: &Vec<u8>| {
+            let above = match &from {
+                Bound::Included((_, low)) => k >= low,
+                Bound::Excluded((_, low)) => k > low,
+                Bound::Unbounded => true,
+            };
+            let below = match &to {
+                Bound::Included((_, high)) => k <= high,
+                Bound::Excluded((_, high)) => k < high,
+                Bound::Unbounded => true,
+            };
+            above && below
+        };
+        let wanted: Vec<_> = expected
+            .iter()
+            .filter(|((t, k), _)| *t == number && inside(k))
+            .map(|((_, k), v)| (k.clone(), v.clone()))
+            .collect();
+        let range = (low.map(|k| Bytes::from(key(k))), high.map(|k| Bytes::from(key(k))));
+        let plain = |found: Result<(Bytes, Bytes), meridian_lsm::Error>| {
+            let (k, v) = found.unwrap();
+            (k.to_vec(), v.to_vec())
+        };
+        let forward: Vec<_> = tree.scan(range.clone(), at).map(plain).collect();
+        assert_eq!(forward, wanted);
+        let mut reverse: Vec<_> = tree.scan_rev(range, at).map(plain).collect();
+        reverse.reverse();
+        let keys = |found: &[(Vec<u8>, Vec<u8>)]| {
+            found.iter().map(|(k, _)| String::from_utf8_lossy(k).into_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&reverse), keys(&wanted));
+        assert_eq!(reverse, wanted);
+    }
+}

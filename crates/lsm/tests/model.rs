@@ -1,0 +1,105 @@
+//! Random operations against a map that remembers everything.
+
+mod common;
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use common::open_small;
+use common::oracle::{State, Write, apply, batch, check, check_range, trees, write};
+use meridian_vfs::{Fs, MemFs};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<Write>),
+    TakeSnapshot,
+    DropSnapshot(usize),
+    Flush,
+    Compact(bool),
+    Poll,
+    Reopen { cleanly: bool },
+    Range(Bound<u8>, Bound<u8>),
+}
+
+fn bound() -> impl Strategy<Value = Bound<u8>> {
+    prop_oneof![
+        any::<u8>().prop_map(Bound::Included),
+        any::<u8>().prop_map(Bound::Excluded),
+        Just(Bound::Unbounded),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => proptest::collection::vec(write(), 1..6).prop_map(Step::Write),
+        2 => Just(Step::TakeSnapshot),
+        1 => any::<usize>().prop_map(Step::DropSnapshot),
+        2 => Just(Step::Flush),
+        1 => any::<bool>().prop_map(Step::Compact),
+        3 => Just(Step::Poll),
+        1 => any::<bool>().prop_map(|cleanly| Step::Reopen { cleanly }),
+        2 => (bound(), bound()).prop_map(|(low, high)| Step::Range(low, high)),
+    ]
+}
+
+fn run(steps: &[Step]) {
+    let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let (mut db, _) = open_small(&fs).unwrap();
+    let mut now = State::new();
+    let mut snapshots = Vec::new();
+    for step in steps {
+        match step {
+            Step::Write(writes) => {
+                db.write(batch(&trees(&db), writes)).unwrap();
+                apply(&mut now, writes);
+            }
+            Step::TakeSnapshot => snapshots.push((db.snapshot(), now.clone())),
+            Step::DropSnapshot(at) => {
+                if !snapshots.is_empty() {
+                    let at = at % snapshots.len();
+                    let (snapshot, then) = snapshots.swap_remove(at);
+                    check(&db, &snapshot, &then);
+                }
+            }
+            Step::Flush => db.flush().unwrap(),
+            Step::Compact(first) => db.compact(if *first { "a" } else { "b" }).unwrap(),
+            Step::Poll => {
+                db.poll_job().unwrap();
+            }
+            Step::Reopen { cleanly } => {
+                snapshots.clear();
+                if *cleanly {
+                    db.clone().close().unwrap();
+                }
+                drop(db);
+                let (again, recovery) = open_small(&fs).unwrap();
+                assert_eq!((recovery.clean_shutdown, recovery.torn_tail_bytes), (*cleanly, 0));
+                db = again;
+            }
+            Step::Range(low, high) => check_range(&db, &db.snapshot(), &now, *low, *high),
+        }
+        check(&db, &db.snapshot(), &now);
+    }
+    while db.poll_job().unwrap() {}
+    for (snapshot, then) in &snapshots {
+        check(&db, snapshot, then);
+    }
+    drop(snapshots);
+    db.compact("a").unwrap();
+    db.compact("b").unwrap();
+    check(&db, &db.snapshot(), &now);
+    db.verify().unwrap();
+    // With no snapshot left there is one version of each key, and no tombstone.
+    let stats = db.stats();
+    let entries: u64 = stats.trees.iter().map(|tree| tree.approximate_entries).sum();
+    assert_eq!(entries, now.len() as u64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn behaves_like_a_map(steps in proptest::collection::vec(step(), 1..60)) {
+        run(&steps);
+    }
+}
