@@ -1,0 +1,228 @@
+use meridian_crdt::{Actor, Context, Dot, Entry};
+use meridian_types::{Incarnation, KeyspaceId, TableId, VnodeId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::metadata::{MemMetadata, SledMetadata};
+
+fn row(key: &str) -> RowKey {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    RowKey { keyspace: KeyspaceId(1), table: TableId(300), vnode: VnodeId(7), key }
+}
+
+fn hint(counter: u64, created: u64) -> Hint {
+    let dot =
+        |counter| Dot::new(Actor { node: NodeId(2), incarnation: Incarnation(0x0102) }, counter);
+    let value = Some(Bytes::from_static(b"value"));
+    let entry = Entry { dot: dot(counter), stamp: Hlc(5), expires: None, value };
+    let context: Context = [dot(1)].into_iter().collect();
+    let write_id = counter.is_multiple_of(2).then(|| WriteId::from_bytes([0xab; 16]));
+    Hint { row: row("key"), delta: Delta { entry, context }, write_id, created: Millis(created) }
+}
+
+fn intent(value: Option<&'static str>, expires: Option<u64>) -> Intent {
+    Intent {
+        row: row("key"),
+        value: value.map(Bytes::from),
+        expires: expires.map(Millis),
+        stamp: Hlc(0x0506),
+        write_id: WriteId::from_bytes([0xcd; 16]),
+        created: Millis(300),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn golden_bytes() {
+    assert_eq!(
+        hex(&hint(2, 200).to_bytes()),
+        "010101ac0207036b6579c801abababababababababababababababab\
+         3101020000000000000102010000\
+         020000000000000102020000000000000005\
+         76616c7565"
+    );
+    assert_eq!(
+        hex(&intent(Some("v"), Some(200)).to_bytes()),
+        "010201ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506c80176"
+    );
+    assert_eq!(
+        hex(&intent(None, None).to_bytes()),
+        "010101ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506"
+    );
+}
+
+#[test]
+fn bytes_read_back() {
+    for counter in [2, 3] {
+        let hint = hint(counter, 9);
+        assert_eq!(Hint::from_bytes(&hint.to_bytes().into()), Ok(hint));
+    }
+    for intent in [intent(Some(""), None), intent(Some("v"), Some(1)), intent(None, Some(2))] {
+        assert_eq!(Intent::from_bytes(&intent.to_bytes().into()), Ok(intent));
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_and_damaged_bytes_are_errors_or_the_only_spelling(
+        bytes: Vec<u8>, cut in 0usize..60, flip in 0usize..400,
+    ) {
+        let damaged = |mut bytes: Vec<u8>| {
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            if let Some(byte) = bytes.get_mut(flip / 8) {
+                *byte ^= 1 << (flip % 8);
+            }
+            bytes
+        };
+        let all =
+            [bytes, damaged(hint(2, 9).to_bytes()), damaged(intent(Some("v"), None).to_bytes())];
+        for bytes in all.map(Bytes::from) {
+            if let Ok(hint) = Hint::from_bytes(&bytes) {
+                prop_assert_eq!(hint.to_bytes(), bytes.clone());
+            }
+            if let Ok(intent) = Intent::from_bytes(&bytes) {
+                prop_assert_eq!(intent.to_bytes(), bytes);
+            }
+        }
+    }
+}
+
+const US: NodeId = NodeId(1);
+const EU: NodeId = NodeId(22);
+
+fn both(limits: HintLimits, check: impl Fn(&dyn HintLog)) {
+    check(&Hints::in_memory(&MemMetadata::new(), limits).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let metadata = SledMetadata::open(dir.path()).unwrap();
+    check(&Hints::on_sled(&metadata, limits).unwrap());
+}
+
+fn ids(page: &[(HintId, Hint)]) -> Vec<u64> {
+    page.iter().map(|(_, hint)| hint.delta.entry.dot.counter).collect()
+}
+
+#[test]
+fn hints_wait_by_target_in_their_order() {
+    both(HintLimits::default(), |log| {
+        for counter in 1..=5 {
+            log.append(US, &hint(counter, 10)).unwrap();
+        }
+        log.append(EU, &hint(9, 10)).unwrap();
+        assert_eq!(log.counts(), BTreeMap::from([(US, 5), (EU, 1)]));
+        let page = log.page(US, None, 2, usize::MAX).unwrap();
+        assert_eq!(ids(&page), [1, 2]);
+        assert_eq!(page[0].1, hint(1, 10));
+        let rest = log.page(US, Some(page[1].0), 100, usize::MAX).unwrap();
+        assert_eq!(ids(&rest), [3, 4, 5]);
+        assert_eq!(ids(&log.page(US, None, 100, 1).unwrap()), [1], "at least one");
+        assert_eq!(ids(&log.page(NodeId(7), None, 100, 1).unwrap()), [0; 0]);
+        let delivered: Vec<HintId> = page.iter().map(|(id, _)| *id).collect();
+        log.remove(US, &delivered).unwrap();
+        log.remove(US, &delivered).unwrap();
+        assert_eq!(log.counts()[&US], 3);
+        assert_eq!(ids(&log.page(US, None, 100, usize::MAX).unwrap()), [3, 4, 5]);
+        let counters = log.counters();
+        assert_eq!((counters.stored, counters.removed), (6, 2));
+        log.flush().unwrap();
+    });
+}
+
+#[test]
+fn the_window_closes_on_old_hints_only() {
+    both(HintLimits::default(), |log| {
+        for counter in 1..=600 {
+            log.append(US, &hint(counter, counter)).unwrap();
+        }
+        assert!(log.expire(Millis(HINT_WINDOW_MS + 1)).unwrap().is_empty());
+        let expired = log.expire(Millis(HINT_WINDOW_MS + 551)).unwrap();
+        assert_eq!(expired, BTreeMap::from([(US, 550)]));
+        assert_eq!(ids(&log.page(US, None, 1, usize::MAX).unwrap()), [551]);
+        assert_eq!(log.counters().expired, 550);
+    });
+}
+
+#[test]
+fn too_many_hints_lose_the_oldest_of_all_targets() {
+    let one = hint(1, 10).to_bytes().len() as u64 + 8;
+    let limits = HintLimits { hint_bytes: one * 4, ..HintLimits::default() };
+    both(limits, |log| {
+        for counter in [1, 3, 5] {
+            log.append(EU, &hint(counter, 10)).unwrap();
+            log.append(US, &hint(counter, 10)).unwrap();
+        }
+        assert_eq!(ids(&log.page(EU, None, 9, usize::MAX).unwrap()), [3, 5]);
+        assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [3, 5]);
+        let counters = log.counters();
+        assert_eq!((counters.dropped, counters.hint_bytes), (2, one * 4));
+    });
+}
+
+#[test]
+fn intents_are_refused_and_never_dropped() {
+    let intent = intent(Some("v"), None);
+    let one = intent.to_bytes().len() as u64 + 8;
+    let limits = HintLimits { intent_bytes: one * 2, ..HintLimits::default() };
+    both(limits, |log| {
+        let first = log.append_intent(&intent).unwrap();
+        log.append_intent(&intent).unwrap();
+        let full = log.append_intent(&intent).unwrap_err();
+        assert!(matches!(full, HintError::IntentsFull { .. }), "{full}");
+        assert!(log.expire(Millis(u64::MAX)).unwrap().is_empty());
+        let page = log.intents(None, 10, usize::MAX).unwrap();
+        assert_eq!(page.len(), 2);
+        assert_eq!(page[0], (first, intent.clone()));
+        log.remove_intents(&[first]).unwrap();
+        assert_eq!(log.intents(Some(first), 10, usize::MAX).unwrap().len(), 1);
+        log.append_intent(&intent).unwrap();
+        let counters = log.counters();
+        assert_eq!((counters.intents, counters.intents_refused), (2, 1));
+    });
+}
+
+#[test]
+fn hints_survive_a_restart_with_their_counts_and_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let metadata = SledMetadata::open(dir.path()).unwrap();
+    let log = Hints::on_sled(&metadata, HintLimits::default()).unwrap();
+    log.append(US, &hint(1, 10)).unwrap();
+    let last = log.append(EU, &hint(2, 10)).unwrap();
+    log.append_intent(&intent(None, None)).unwrap();
+    let before = log.counters();
+    log.flush().unwrap();
+    drop((log, metadata));
+    let metadata = SledMetadata::open(dir.path()).unwrap();
+    let log = Hints::on_sled(&metadata, HintLimits::default()).unwrap();
+    assert_eq!(log.counts(), BTreeMap::from([(US, 1), (EU, 1)]));
+    let after = log.counters();
+    assert_eq!((after.hint_bytes, after.intents), (before.hint_bytes, 1));
+    assert!(log.append(EU, &hint(3, 10)).unwrap() > last);
+    assert_eq!(ids(&log.page(EU, None, 9, usize::MAX).unwrap()), [2, 3]);
+}
+
+#[test]
+fn unflushed_hints_may_go_with_the_power_and_flushed_ones_may_not() {
+    let metadata = MemMetadata::new();
+    let log = Hints::in_memory(&metadata, HintLimits::default()).unwrap();
+    log.append(US, &hint(1, 10)).unwrap();
+    log.flush().unwrap();
+    log.append(US, &hint(2, 10)).unwrap();
+    let log = Hints::in_memory(&metadata.crash_clone(), HintLimits::default()).unwrap();
+    assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [1]);
+}
+
+#[test]
+fn a_damaged_hint_is_dropped_and_counted_and_a_damaged_intent_is_an_error() {
+    use crate::metadata::MetadataTrees;
+    let metadata = MemMetadata::new();
+    metadata.tree("hints/1").unwrap().insert(&5u64.to_be_bytes(), b"\x01garbage").unwrap();
+    metadata.tree("intents").unwrap().insert(&6u64.to_be_bytes(), b"\x09").unwrap();
+    let log = Hints::in_memory(&metadata, HintLimits::default()).unwrap();
+    assert_eq!(log.append(US, &hint(1, 10)).unwrap(), HintId(7));
+    assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [1]);
+    assert_eq!((log.counters().damaged, log.counts()[&US]), (1, 1));
+    let error = log.intents(None, 9, usize::MAX).unwrap_err();
+    assert!(error.to_string().starts_with("intent 6 is damaged: intent has version 9"), "{error}");
+}

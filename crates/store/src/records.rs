@@ -1,0 +1,113 @@
+//! The tree of the store's own records: vnode clocks, the stamp mark, the life, the identity. Keys
+//! begin with a kind, values with a version. `docs/formats/store.md` describes them.
+
+use meridian_crdt::VnodeClock;
+use meridian_types::varint::{DecodeError, Reader};
+use meridian_types::{Hlc, KeyspaceId, VnodeId};
+
+/// The tree's name.
+pub(crate) const CLOCKS_TREE: &str = "clocks";
+
+/// Kinds of records, the first byte of a key. Stored: do not renumber.
+const CLOCK: u8 = 0x01;
+const MARK: u8 = 0x02;
+const LIFE: u8 = 0x03;
+const IDENTITY: u8 = 0x04;
+
+pub(crate) const MARK_KEY: [u8; 1] = [MARK];
+pub(crate) const LIFE_KEY: [u8; 1] = [LIFE];
+pub(crate) const IDENTITY_KEY: [u8; 1] = [IDENTITY];
+
+/// Before the first clock, and behind the last one.
+pub(crate) const CLOCKS: ([u8; 1], [u8; 1]) = ([CLOCK], [CLOCK + 1]);
+
+const NUMBER_VERSION: u8 = 1;
+
+/// A table's tree is named by its id.
+pub(crate) fn tree_name(table: meridian_types::TableId) -> String {
+    format!("t{}", table.0)
+}
+
+/// Whether a tree is a table's.
+pub(crate) fn is_table_tree(name: &str) -> bool {
+    name.strip_prefix('t').is_some_and(|id| id.parse::<u32>().is_ok())
+}
+
+pub(crate) fn clock_key(keyspace: KeyspaceId, vnode: VnodeId) -> [u8; 9] {
+    let mut key = [CLOCK; 9];
+    key[1..5].copy_from_slice(&keyspace.0.to_be_bytes());
+    key[5..].copy_from_slice(&vnode.0.to_be_bytes());
+    key
+}
+
+/// Whose clock a key names, and the clock.
+pub(crate) fn read_clock(
+    key: &[u8],
+    value: &[u8],
+) -> Result<(KeyspaceId, VnodeId, VnodeClock), DecodeError> {
+    let mut reader = Reader::new(key);
+    if reader.u8("kind of a record")? != CLOCK {
+        return Err(DecodeError::Invalid { at: 0, what: "kind of a record" });
+    }
+    let number = reader.fixed_u64("vnode of a clock")?;
+    reader.finish()?;
+    let halves = number.to_be_bytes();
+    let half = |at: usize| {
+        let mut half = [0; 4];
+        half.copy_from_slice(&halves[at..at + 4]);
+        u32::from_be_bytes(half)
+    };
+    Ok((KeyspaceId(half(0)), VnodeId(half(4)), VnodeClock::from_bytes(value)?))
+}
+
+pub(crate) fn number_to_bytes(number: u64) -> [u8; 9] {
+    let mut bytes = [NUMBER_VERSION; 9];
+    bytes[1..].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+pub(crate) fn number_from_bytes(what: &'static str, bytes: &[u8]) -> Result<u64, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    let version = reader.u8(what)?;
+    if version != NUMBER_VERSION {
+        return Err(DecodeError::UnknownVersion { what, version });
+    }
+    let number = reader.fixed_u64(what)?;
+    reader.finish()?;
+    Ok(number)
+}
+
+pub(crate) fn mark_to_bytes(mark: Hlc) -> [u8; 9] {
+    number_to_bytes(mark.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let key = clock_key(KeyspaceId(0x0102_0304), VnodeId(0x0506));
+        assert_eq!(key, [1, 1, 2, 3, 4, 0, 0, 5, 6]);
+        let clock = VnodeClock::default();
+        let read = read_clock(&key, &clock.to_bytes());
+        assert_eq!(read, Ok((KeyspaceId(0x0102_0304), VnodeId(0x0506), clock)));
+        assert_eq!(mark_to_bytes(Hlc(0x0708)), [1, 0, 0, 0, 0, 0, 0, 7, 8]);
+        assert_eq!(number_from_bytes("mark", &mark_to_bytes(Hlc(9))), Ok(9));
+        assert_eq!(CLOCKS, ([1], [2]));
+        assert_eq!((MARK_KEY, LIFE_KEY, IDENTITY_KEY), ([2], [3], [4]));
+    }
+
+    #[test]
+    fn damaged_records_are_errors() {
+        let key = clock_key(KeyspaceId(1), VnodeId(2));
+        for bad in [&key[..8], &[2; 9], &[], &[1; 10]] {
+            assert!(read_clock(bad, &VnodeClock::default().to_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(read_clock(&key, &[]).is_err());
+        for bad in [&[1; 8][..], &[2; 9], &[1; 10], &[]] {
+            assert!(number_from_bytes("mark", bad).is_err(), "{bad:?}");
+        }
+        assert!(is_table_tree("t12") && !is_table_tree("t") && !is_table_tree(CLOCKS_TREE));
+    }
+}

@@ -1,0 +1,108 @@
+//! The catalog: kept in the metadata, turned into trees.
+//!
+//! INVARIANT: a definition is durable in the metadata before its tree exists, and its tree exists
+//! before anybody sees the definition.
+
+use meridian_lsm::{Compression, TreeConfig};
+use meridian_types::Compression as TableCompression;
+
+use super::*;
+use crate::merge::RowMerge;
+use crate::options::ZSTD_LEVEL;
+use crate::records;
+
+const CATALOG_KEY: &[u8] = b"store/catalog";
+/// The first byte of the record; JSON follows.
+const CATALOG_VERSION: u8 = 1;
+
+pub(super) fn load(metadata: &dyn Metadata) -> Result<Catalog, StoreError> {
+    let Some(bytes) = metadata.get(CATALOG_KEY)? else { return Ok(Catalog::default()) };
+    let damaged = |cause: String| StoreError::CorruptRecord { record: "catalog".to_owned(), cause };
+    match bytes.split_first() {
+        Some((&CATALOG_VERSION, json)) => {
+            serde_json::from_slice(json).map_err(|cause| damaged(cause.to_string()))
+        }
+        Some((version, _)) => Err(damaged(format!("version {version} is not known"))),
+        None => Err(damaged("it is empty".to_owned())),
+    }
+}
+
+fn save(metadata: &dyn Metadata, catalog: &Catalog) -> Result<(), StoreError> {
+    let mut bytes = vec![CATALOG_VERSION];
+    serde_json::to_writer(&mut bytes, catalog).map_err(|cause| StoreError::CorruptRecord {
+        record: "catalog".to_owned(),
+        cause: cause.to_string(),
+    })?;
+    metadata.put(CATALOG_KEY, &bytes)?;
+    Ok(metadata.flush()?)
+}
+
+impl Store {
+    /// Takes the definitions of another catalog that are new here; whether there were any. Durable,
+    /// with trees for new tables, when it returns.
+    ///
+    /// # Errors
+    /// Metadata or storage refuse. Nobody sees the new definitions then; joining again is harmless.
+    pub fn join_catalog(&self, other: &Catalog) -> Result<bool, StoreError> {
+        let _change = self.inner.catalog_change.lock();
+        self.inner.check_open()?;
+        let mut catalog = Catalog::clone(&self.inner.view().catalog);
+        if !catalog.join(other) {
+            return Ok(false);
+        }
+        save(&*self.inner.metadata, &catalog)?;
+        self.inner.install(Arc::new(catalog))?;
+        Ok(true)
+    }
+}
+
+impl Inner {
+    /// Creates what the catalog needs and shows it. To be called by one thread at a time.
+    pub(super) fn install(&self, catalog: Arc<Catalog>) -> Result<(), StoreError> {
+        let before = self.view.load_full();
+        let mut keyspaces = before.keyspaces.clone();
+        for def in catalog.keyspaces() {
+            let new = || Arc::new(Vnodes::new(def.id, self.count));
+            keyspaces.entry(def.id).or_insert_with(new);
+        }
+        let mut tables = BTreeMap::new();
+        for def in catalog.tables() {
+            // The keyspace of a table may arrive after it.
+            let Some(vnodes) = keyspaces.get(&def.keyspace) else { continue };
+            let known = before.tables.get(&def.id).filter(|known| *known.def == *def);
+            let table = match known {
+                Some(table) => table.clone(),
+                None => Arc::new(self.table(def, before.tables.get(&def.id), vnodes.clone())?),
+            };
+            tables.insert(def.id, table);
+        }
+        self.view.store(Arc::new(View { catalog, tables, keyspaces }));
+        Ok(())
+    }
+
+    fn table(
+        &self,
+        def: &TableDef,
+        before: Option<&Arc<Table>>,
+        vnodes: Arc<Vnodes>,
+    ) -> Result<Table, StoreError> {
+        let policy = match before {
+            Some(table) => table.policy.clone(),
+            None => SharedPolicy::new(def.options.policy),
+        };
+        let config = TreeConfig {
+            memtable_bytes: self.memtable_bytes,
+            compression: match def.options.compression {
+                TableCompression::None => Compression::None,
+                TableCompression::Lz4 => Compression::Lz4,
+                TableCompression::Snappy => Compression::Snappy,
+                TableCompression::Zstd => Compression::Zstd(ZSTD_LEVEL),
+            },
+            ..TreeConfig::new(records::tree_name(def.id))
+                .with_merge(Arc::new(RowMerge::new(policy.clone())))
+        };
+        let tree = self.db.create_tree(config)?;
+        policy.set(def.options.policy);
+        Ok(Table { def: Arc::new(def.clone()), tree, policy, vnodes })
+    }
+}

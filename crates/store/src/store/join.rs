@@ -1,0 +1,118 @@
+//! Joining what other replicas answered: read repair and pulls (rules 6 and 7).
+
+use meridian_crdt::Context;
+use meridian_lsm::WriteBatch;
+
+use super::*;
+use crate::records;
+
+impl Store {
+    /// Joins a version of a row that others hold: read repair. `coverage` is everything that its
+    /// makers covered, their entries included.
+    ///
+    /// # Errors
+    /// Nothing was changed, but for an error of the storage engine that says otherwise.
+    pub fn join(
+        &self,
+        row: &RowKey,
+        version: &Row,
+        coverage: &Context,
+    ) -> Result<Commit, StoreError> {
+        let place = self.inner.locate(row)?;
+        match self.inner.join_version(&place, version, coverage)? {
+            Some(commit) => Ok(commit),
+            None => self.inner.everything_so_far(),
+        }
+    }
+
+    /// Joins a row of a page that was pulled, with the clock of that page; whether it changed
+    /// anything here.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn join_pulled(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        table: TableId,
+        key: &[u8],
+        row: &Row,
+        peer: &VnodeClock,
+    ) -> Result<bool, StoreError> {
+        let key = Bytes::copy_from_slice(key);
+        let place = self.inner.locate(&RowKey { keyspace, table, vnode, key })?;
+        Ok(self.inner.join_version(&place, row, &row.full_context(peer))?.is_some())
+    }
+
+    /// Joins the clock that a peer had at the start of a pull, after the last of its rows was
+    /// joined, and never before.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub fn join_clock(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        peer: &VnodeClock,
+    ) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        let vnodes = inner.vnodes(keyspace)?;
+        vnodes.check(vnode)?;
+        let mut state = vnodes.lock(vnode);
+        inner.check_open()?;
+        let news = peer.beyond(state.clock());
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        let key = records::clock_key(keyspace, vnode);
+        batch.merge(&inner.clocks, key, news.to_bytes());
+        inner.write(batch, None)?;
+        let mut clock = VnodeClock::clone(state.clock());
+        clock.join(peer);
+        state.replace(clock);
+        Ok(())
+    }
+}
+
+impl Inner {
+    pub(super) fn vnodes(&self, keyspace: KeyspaceId) -> Result<Arc<Vnodes>, StoreError> {
+        let view = self.view();
+        let known = view.keyspaces.get(&keyspace).cloned();
+        known.ok_or(StoreError::UnknownKeyspace(keyspace))
+    }
+
+    /// `None` where nothing changed.
+    fn join_version(
+        &self,
+        place: &Place,
+        other: &Row,
+        theirs: &Context,
+    ) -> Result<Option<Commit>, StoreError> {
+        let mut vnode = place.table.vnodes.lock(place.vnode);
+        self.check_open()?;
+        let stored = place.table.row_now(&place.key)?;
+        let (mut row, mut clock) = (stored.clone(), VnodeClock::clone(vnode.clock()));
+        row.join_answer(place.table.policy(), &mut clock, other, theirs);
+        let news = clock.beyond(vnode.clock());
+        if row == stored && news.is_empty() {
+            return Ok(None);
+        }
+        let mut batch = WriteBatch::new();
+        if row != stored {
+            self.put_row(&mut batch, place, &row);
+        }
+        if !news.is_empty() {
+            self.add_dots(&mut batch, place, &news);
+        }
+        let stamps = other.entries().iter().map(|entry| entry.stamp);
+        let mark = stamps.filter_map(|stamp| self.stamps.follow(stamp)).max();
+        self.put_mark(&mut batch, mark);
+        let commit = self.write(batch, mark)?;
+        self.counters.joined.add();
+        if !news.is_empty() {
+            vnode.replace(clock);
+        }
+        Ok(Some(commit))
+    }
+}

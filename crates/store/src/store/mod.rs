@@ -1,0 +1,309 @@
+//! The store: what callers hold, and the state that its verbs share. Each verb is in the room that
+//! its name says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use bytes::Bytes;
+use meridian_crdt::{Actor, ConflictPolicy, Row, RowVersion, VnodeClock};
+use meridian_lsm::{Commit, Db, Snapshot, Tree, Workers};
+use meridian_topology::VnodeCount;
+use meridian_types::{
+    Catalog, Hlc, KeyspaceId, Limits, Millis, Partitioner, RowKey, TableDef, TableId, Token,
+    VnodeId,
+};
+use parking_lot::Mutex;
+
+use crate::error::{CorruptRow, StoreError};
+use crate::identity::Life;
+use crate::key::{self, StoredKey};
+use crate::merge::SharedPolicy;
+use crate::metadata::Metadata;
+use crate::stamps::Stamps;
+use crate::vnodes::Vnodes;
+use crate::write_ids::WriteIds;
+
+mod catalog;
+mod join;
+mod open;
+mod page;
+mod pull;
+mod stats;
+mod write;
+
+pub use open::Opened;
+pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
+pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
+pub use stats::{StoreStats, TableStats};
+pub use write::{Applied, LocalWrite, Minted, WriteContext};
+
+use stats::Counters;
+
+/// A replica's own room. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Inner { dir, actor, .. } = &*self.inner;
+        f.debug_struct("Store").field("dir", dir).field("actor", actor).finish_non_exhaustive()
+    }
+}
+
+/// Lock order: catalog change, vnode, then stamps or a stripe of write ids, then those of the
+/// storage engine.
+struct Inner {
+    db: Db,
+    /// The tree of the store's own records.
+    clocks: Tree,
+    metadata: Arc<dyn Metadata>,
+    dir: PathBuf,
+    partitioner: Partitioner,
+    count: VnodeCount,
+    memtable_bytes: usize,
+    actor: Actor,
+    life: Life,
+    stamps: Stamps,
+    write_ids: WriteIds,
+    view: ArcSwap<View>,
+    catalog_change: Mutex<()>,
+    closed: AtomicBool,
+    workers: Mutex<Option<Workers>>,
+    counters: Counters,
+}
+
+/// The catalog, and what the store holds for it. Never changed, only replaced.
+struct View {
+    catalog: Arc<Catalog>,
+    tables: BTreeMap<TableId, Arc<Table>>,
+    keyspaces: BTreeMap<KeyspaceId, Arc<Vnodes>>,
+}
+
+/// A table and its tree.
+struct Table {
+    def: Arc<TableDef>,
+    tree: Tree,
+    policy: SharedPolicy,
+    vnodes: Arc<Vnodes>,
+}
+
+/// Where a row is.
+struct Place {
+    table: Arc<Table>,
+    vnode: VnodeId,
+    token: Token,
+    key: StoredKey,
+}
+
+impl Store {
+    /// The actor that this store mints dots as.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.inner.actor
+    }
+
+    /// The catalog.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner.view().catalog.clone()
+    }
+
+    /// A table of the catalog.
+    #[must_use]
+    pub fn table(&self, id: TableId) -> Option<Arc<TableDef>> {
+        self.inner.view().tables.get(&id).map(|table| table.def.clone())
+    }
+
+    /// The vnode that a key lies in.
+    #[must_use]
+    pub fn vnode_of(&self, key: &[u8]) -> VnodeId {
+        self.inner.count.vnode_of(self.inner.partitioner.token(key))
+    }
+
+    /// The name of a row.
+    #[must_use]
+    pub fn row_key(&self, table: &TableDef, key: Bytes) -> RowKey {
+        let vnode = self.vnode_of(&key);
+        RowKey { keyspace: table.keyspace, table: table.id, vnode, key }
+    }
+
+    /// A stamp of this node's clock, above all that it gave or followed: for writes that this node
+    /// accepts and cannot mint (rule 14).
+    ///
+    /// # Errors
+    /// The storage engine refuses writes; the stamp must not be used.
+    pub fn tick(&self, now: Millis) -> Result<Hlc, StoreError> {
+        let (stamp, mark) = self.inner.stamps.tick(now);
+        if let Some(mark) = mark {
+            self.inner.check_open()?;
+            let mut batch = meridian_lsm::WriteBatch::new();
+            self.inner.put_mark(&mut batch, Some(mark));
+            self.inner.write(batch, Some(mark))?;
+        }
+        Ok(stamp)
+    }
+
+    /// The row, and the clock that it was read under: both of one moment (rule 6).
+    ///
+    /// # Errors
+    /// A row that cannot be read is an error and never a missing row.
+    pub fn read(&self, row: &RowKey) -> Result<RowVersion, StoreError> {
+        let place = self.inner.locate(row)?;
+        let (clock, snapshot) = self.inner.moment(&place.table.vnodes, place.vnode);
+        let row = place.table.row_at(&place.key, &snapshot)?;
+        Ok(RowVersion { row, clock })
+    }
+
+    /// The clock of a vnode; empty where nothing was ever applied.
+    #[must_use]
+    pub fn clock(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Arc<VnodeClock> {
+        let view = self.inner.view();
+        view.keyspaces.get(&keyspace).map_or_else(Arc::default, |vnodes| vnodes.clock(vnode))
+    }
+
+    /// Digests of the clocks of some vnodes. Each is computed once until its clock changes.
+    #[must_use]
+    pub fn clock_digests(&self, keyspace: KeyspaceId, vnodes: &[VnodeId]) -> Vec<(VnodeId, u128)> {
+        let view = self.inner.view();
+        let known = view.keyspaces.get(&keyspace);
+        let digest = |vnode: VnodeId| match known {
+            Some(vnodes) => vnodes.digest(vnode),
+            None => VnodeClock::default().digest(),
+        };
+        vnodes.iter().map(|vnode| (*vnode, digest(*vnode))).collect()
+    }
+
+    /// Blocks until the sync policy's promise holds for a commit.
+    ///
+    /// # Errors
+    /// The log cannot be written: whether the commit is durable is unknown, and the node must stop.
+    pub fn wait(&self, commit: &Commit) -> Result<(), StoreError> {
+        Ok(self.inner.db.wait(commit)?)
+    }
+
+    /// Whether [`Self::wait`] would return at once.
+    #[must_use]
+    pub fn is_settled(&self, commit: &Commit) -> bool {
+        self.inner.db.is_settled(commit)
+    }
+
+    /// Calls `call` when [`Self::wait`] would return: at once on this thread if it holds already,
+    /// otherwise on the thread that writes the log. `call` must be quick and must not use the store.
+    pub fn on_settled(
+        &self,
+        commit: &Commit,
+        call: Box<dyn FnOnce(Result<(), meridian_lsm::Error>) + Send>,
+    ) {
+        self.inner.db.on_settled(commit, call);
+    }
+
+    /// Makes everything written so far durable, whatever the sync policy.
+    ///
+    /// # Errors
+    /// The disk refuses; the node must stop.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        Ok(self.inner.db.sync()?)
+    }
+
+    /// The error that made the storage engine refuse writes, if one did: the node must stop.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<meridian_lsm::Error> {
+        self.inner.db.poisoned()
+    }
+}
+
+impl Inner {
+    fn view(&self) -> Guard<Arc<View>> {
+        self.view.load()
+    }
+
+    fn locate(&self, row: &RowKey) -> Result<Place, StoreError> {
+        let view = self.view();
+        let table = view.tables.get(&row.table).ok_or(StoreError::UnknownTable(row.table))?.clone();
+        drop(view);
+        if table.def.keyspace != row.keyspace {
+            let (given, actual) = (row.keyspace, table.def.keyspace);
+            return Err(StoreError::WrongKeyspace { table: row.table, given, actual });
+        }
+        Limits::DEFAULT.check_key(&row.key)?;
+        let token = self.partitioner.token(&row.key);
+        let vnode = self.count.vnode_of(token);
+        if vnode != row.vnode {
+            return Err(StoreError::WrongVnode { given: row.vnode, actual: vnode });
+        }
+        let key = key::encode(token.high(), &row.key);
+        Ok(Place { table, vnode, token, key })
+    }
+
+    /// The clock of a vnode and the snapshot that goes with it.
+    fn moment(&self, vnodes: &Vnodes, vnode: VnodeId) -> (Arc<VnodeClock>, Snapshot) {
+        let vnode = vnodes.lock(vnode);
+        (vnode.clock().clone(), self.db.snapshot())
+    }
+
+    /// To be called under the lock of a vnode: see [`Store::close`].
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// A commit that is settled when everything that readers see now is.
+    fn everything_so_far(&self) -> Result<Commit, StoreError> {
+        Ok(self.db.write(meridian_lsm::WriteBatch::new())?)
+    }
+}
+
+impl Table {
+    fn policy(&self) -> ConflictPolicy {
+        self.def.options.policy
+    }
+
+    fn row_at(&self, key: &[u8], at: &Snapshot) -> Result<Row, StoreError> {
+        let stored = self.tree.get(key, at).map_err(|cause| self.failed(key, cause))?;
+        self.decode(key, stored)
+    }
+
+    /// To be called under the vnode's lock, where nobody else writes.
+    fn row_now(&self, key: &[u8]) -> Result<Row, StoreError> {
+        let stored = self.tree.get_latest(key).map_err(|cause| self.failed(key, cause))?;
+        self.decode(key, stored)
+    }
+
+    fn decode(&self, key: &[u8], stored: Option<Bytes>) -> Result<Row, StoreError> {
+        let Some(stored) = stored else { return Ok(Row::default()) };
+        let mut row =
+            Row::from_bytes(&stored).map_err(|cause| self.corrupt(key, None, cause.to_string()))?;
+        if self.policy() == ConflictPolicy::Lww && row.entries().len() > 1 {
+            // Written while the table kept siblings.
+            let mut winner = Row::default();
+            winner.absorb(ConflictPolicy::Lww, row);
+            row = winner;
+        }
+        Ok(row)
+    }
+
+    /// What a failed read of a stored key means.
+    fn failed(&self, key: &[u8], cause: meridian_lsm::Error) -> StoreError {
+        match cause {
+            meridian_lsm::Error::Corruption { file, offset, what } => {
+                self.corrupt(key, Some(file), format!("{what}, at offset {offset}"))
+            }
+            meridian_lsm::Error::Merge { reason, .. } => self.corrupt(key, None, reason),
+            cause => cause.into(),
+        }
+    }
+
+    fn corrupt(&self, stored_key: &[u8], file: Option<PathBuf>, cause: String) -> StoreError {
+        let stored = Bytes::copy_from_slice(stored_key);
+        let key = key::decode(&stored).map_or(stored, |position| position.key);
+        let table = self.def.name.clone();
+        StoreError::Corrupt(Box::new(CorruptRow { table, key, file, cause }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+//! Opening and closing.
+
+use std::path::Path;
+
+use meridian_lsm::{Recovery, TreeConfig, WriteBatch};
+use meridian_types::Incarnation;
+use meridian_vfs::Fs;
+
+use super::*;
+use crate::identity::{self, Identity, Record};
+use crate::merge::{ClockMerge, RowMerge};
+use crate::options::{CLOCKS_MEMTABLE_BYTES, StoreOptions};
+use crate::records::{self, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_KEY, MARK_KEY};
+
+/// What a start found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The incarnation that dots are minted under from now on.
+    pub incarnation: Incarnation,
+    /// Whether it is a new one.
+    pub new_incarnation: bool,
+    /// Whether the last start was closed in order; true for the first one.
+    pub clean: bool,
+    /// Whether the metadata remember a start that the data directory knows nothing of: the data
+    /// were wiped, or an older copy was put back. What other replicas hold must be pulled.
+    pub data_lost: bool,
+    /// Writes found in the log.
+    pub recovered_records: u64,
+    /// Bytes at the end of the log that no sync had covered and that were cut.
+    pub torn_bytes: u64,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or creates it. `fresh_incarnation` is a random number; `now` the
+    /// wall clock.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`] for a directory of another node, cluster or ring, and any corruption:
+    /// then nothing was changed that another start would miss.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        metadata: Arc<dyn Metadata>,
+        identity: Identity,
+        options: StoreOptions,
+        fresh_incarnation: Incarnation,
+        now: Millis,
+    ) -> Result<(Self, Opened), StoreError> {
+        let count = options.vnode_count()?;
+        let actor_node = identity.node;
+        let record = Record::new(identity, &options);
+        if let Some(recorded) = identity::load_record(&*metadata)? {
+            record.check(&recorded, dir)?;
+        }
+        let catalog = catalog::load(&*metadata)?;
+        let clocks_config = TreeConfig {
+            memtable_bytes: CLOCKS_MEMTABLE_BYTES.min(options.memtable_bytes),
+            ..TreeConfig::new(CLOCKS_TREE).with_merge(Arc::new(ClockMerge))
+        };
+        let (db, recovery) = Db::open(fs, dir, options.db(), vec![clocks_config])?;
+        let clocks = db.tree(CLOCKS_TREE).ok_or_else(|| StoreError::CorruptRecord {
+            record: "list of trees".to_owned(),
+            cause: "the tree of the clocks is missing".to_owned(),
+        })?;
+        let found = Found::load(&clocks, &record, dir)?;
+        let last = Life::load(&*metadata)?;
+        let life = Life::next(last, found.life, recovery.clean_shutdown, fresh_incarnation);
+        let opened = opened(&life, last, &found, &recovery);
+        let inner = Inner {
+            stamps: Stamps::new(found.mark, options.max_clock_ahead_ms, now),
+            write_ids: WriteIds::new(options.write_id_table_bytes, options.write_id_ttl_ms),
+            actor: Actor { node: actor_node, incarnation: life.incarnation },
+            view: ArcSwap::from_pointee(View {
+                catalog: Arc::default(),
+                tables: BTreeMap::new(),
+                keyspaces: load_clocks(&clocks, &db.snapshot(), count)?,
+            }),
+            dir: dir.to_owned(),
+            partitioner: options.partitioner,
+            memtable_bytes: options.memtable_bytes,
+            catalog_change: Mutex::new(()),
+            closed: AtomicBool::new(false),
+            workers: Mutex::new(None),
+            counters: Counters::default(),
+            db,
+            clocks,
+            metadata,
+            count,
+            life,
+        };
+        inner.configure_orphans()?;
+        inner.install(Arc::new(catalog))?;
+        inner.begin_life(&record)?;
+        if options.workers > 0 {
+            let workers =
+                Workers::start(&inner.db, options.workers).map_err(StoreError::Threads)?;
+            *inner.workers.lock() = Some(workers);
+        }
+        Ok((Self { inner: Arc::new(inner) }, opened))
+    }
+
+    /// Closes the store in order: everything is durable, and the next start keeps the incarnation.
+    /// Waits for writes that have begun; later ones are refused.
+    ///
+    /// # Errors
+    /// The disk refuses: the next start is as after a crash.
+    pub fn close(self) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        if inner.closed.swap(true, Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
+        // Whoever looked before the swap holds the lock of a vnode, or that of catalog changes.
+        drop(inner.catalog_change.lock());
+        inner.view().keyspaces.values().for_each(|vnodes| vnodes.drain());
+        let mut batch = WriteBatch::new();
+        let mark = inner.stamps.last();
+        batch.put(&inner.clocks, MARK_KEY, records::mark_to_bytes(mark));
+        inner.db.write(batch)?;
+        let workers = inner.workers.lock().take();
+        drop(workers);
+        inner.db.clone().close()?;
+        Life { closed: true, ..inner.life }.save(&*inner.metadata)
+    }
+}
+
+/// The store's own records, as the storage engine has them.
+struct Found {
+    life: Option<u64>,
+    mark: Hlc,
+}
+
+impl Found {
+    fn load(clocks: &Tree, record: &Record, dir: &Path) -> Result<Self, StoreError> {
+        if let Some(recorded) = clocks.get_latest(&IDENTITY_KEY)? {
+            record.check(&Record::from_bytes(&recorded)?, dir)?;
+        }
+        let number = |key: &[u8], what: &'static str| {
+            let stored = clocks.get_latest(key)?;
+            let number = stored.map(|bytes| records::number_from_bytes(what, &bytes)).transpose();
+            number.map_err(|cause| StoreError::record(what, &cause))
+        };
+        let life = number(&LIFE_KEY, "life")?;
+        let mark = Hlc(number(&MARK_KEY, "stamp mark")?.unwrap_or(0));
+        Ok(Self { life, mark })
+    }
+}
+
+fn opened(life: &Life, last: Option<Life>, found: &Found, recovery: &Recovery) -> Opened {
+    Opened {
+        incarnation: life.incarnation,
+        new_incarnation: last.is_none_or(|last| last.incarnation != life.incarnation),
+        clean: recovery.clean_shutdown && last.is_none_or(|last| last.closed),
+        data_lost: last.is_some_and(|last| found.life != Some(last.life)),
+        recovered_records: recovery.replayed_batches,
+        torn_bytes: recovery.torn_tail_bytes,
+    }
+}
+
+fn load_clocks(
+    clocks: &Tree,
+    at: &Snapshot,
+    count: VnodeCount,
+) -> Result<BTreeMap<KeyspaceId, Arc<Vnodes>>, StoreError> {
+    let bound = |kind: [u8; 1]| Bytes::copy_from_slice(&kind);
+    let range =
+        (std::ops::Bound::Included(bound(CLOCKS.0)), std::ops::Bound::Excluded(bound(CLOCKS.1)));
+    let mut keyspaces: BTreeMap<KeyspaceId, Arc<Vnodes>> = BTreeMap::new();
+    for stored in clocks.scan(range, at) {
+        let (key, value) = stored?;
+        let (keyspace, vnode, clock) = records::read_clock(&key, &value)
+            .map_err(|cause| StoreError::record(format!("clock {key:02x?}"), &cause))?;
+        let new = || Arc::new(Vnodes::new(keyspace, count));
+        let vnodes = keyspaces.entry(keyspace).or_insert_with(new);
+        vnodes.check(vnode)?;
+        vnodes.lock(vnode).replace(clock);
+    }
+    Ok(keyspaces)
+}
+
+impl Inner {
+    /// Gives trees of tables that the catalog does not know (the metadata were wiped) their merge
+    /// operator, so that they are flushed and compacted soundly until the catalog comes again.
+    fn configure_orphans(&self) -> Result<(), StoreError> {
+        for name in self.db.trees() {
+            if records::is_table_tree(&name) {
+                let policy = SharedPolicy::new(ConflictPolicy::default());
+                let config = TreeConfig::new(name).with_merge(Arc::new(RowMerge::new(policy)));
+                self.db.create_tree(config)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes this start's life durable on both sides, before the first dot.
+    fn begin_life(&self, record: &Record) -> Result<(), StoreError> {
+        identity::save_record(&*self.metadata, record)?;
+        self.life.save(&*self.metadata)?;
+        let mut batch = WriteBatch::new();
+        batch.put(&self.clocks, IDENTITY_KEY, record.to_bytes());
+        batch.put(&self.clocks, LIFE_KEY, records::number_to_bytes(self.life.life));
+        self.db.write(batch)?;
+        Ok(self.db.sync()?)
+    }
+}

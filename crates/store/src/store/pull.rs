@@ -1,0 +1,125 @@
+//! What a peer that pulls a vnode lacks (rule 7).
+
+use std::ops::Bound;
+
+use super::*;
+
+/// Rows that one page of a pull looks at, at most: where the puller has nearly everything, a page
+/// ends with few rows or none, so that a pull never holds a thread for long.
+pub const PULL_ROWS_EXAMINED: usize = 10_000;
+
+/// A page of a pull.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VnodePage {
+    /// The clock, of the same moment as the rows: what covers them. That of the first page is what
+    /// the puller joins after the last.
+    pub clock: Arc<VnodeClock>,
+    /// Tables, keys and rows that the puller needs, without the context that the clock's base
+    /// covers.
+    pub rows: Vec<(TableId, Bytes, Row)>,
+    /// Where the next page starts; `None` after the last. Opaque: give it back as `after`.
+    pub next: Option<(TableId, Bytes)>,
+}
+
+impl Store {
+    /// A page of the rows of a vnode that have a dot which the puller lacks, or a context that no
+    /// clock covers yet; of all its rows, if `full`. No more than `max_bytes` of them, but at least
+    /// one where there is one among those looked at; a page may be empty and not be the last.
+    ///
+    /// # Errors
+    /// A row that cannot be read fails the page: the puller must not join the clock that covers it.
+    pub fn pull_page(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        puller: &VnodeClock,
+        after: Option<(TableId, Bytes)>,
+        full: bool,
+        max_bytes: usize,
+    ) -> Result<VnodePage, StoreError> {
+        let inner = &*self.inner;
+        let vnodes = inner.vnodes(keyspace)?;
+        vnodes.check(vnode)?;
+        let (clock, snapshot) = inner.moment(&vnodes, vnode);
+        let view = inner.view.load_full();
+        let mut page = Pulling {
+            page: VnodePage { clock, ..VnodePage::default() },
+            puller,
+            full,
+            bytes_left: max_bytes,
+            rows_left: PULL_ROWS_EXAMINED,
+            last: after,
+        };
+        let from = page.last.as_ref().map_or(TableId(0), |(table, _)| *table);
+        for table in view.tables.range(from..).map(|(_, table)| table) {
+            if table.def.keyspace == keyspace && page.table(table, inner, vnode, &snapshot)? {
+                page.page.next = page.last;
+                return Ok(page.page);
+            }
+        }
+        Ok(page.page)
+    }
+}
+
+struct Pulling<'a> {
+    page: VnodePage,
+    puller: &'a VnodeClock,
+    full: bool,
+    bytes_left: usize,
+    rows_left: usize,
+    /// The last row looked at.
+    last: Option<(TableId, Bytes)>,
+}
+
+impl Pulling<'_> {
+    /// Looks at the rows of one table; whether the page ended in it.
+    fn table(
+        &mut self,
+        table: &Table,
+        inner: &Inner,
+        vnode: VnodeId,
+        snapshot: &Snapshot,
+    ) -> Result<bool, StoreError> {
+        let id = table.def.id;
+        let range = self.range(id, inner, vnode);
+        for stored in table.tree.scan(range, snapshot) {
+            let (key, value) = stored.map_err(|cause| {
+                let seen = self.last.as_ref().map_or(&b""[..], |(_, key)| key);
+                table.failed(seen, cause)
+            })?;
+            if self.rows_left == 0 {
+                return Ok(true);
+            }
+            self.rows_left -= 1;
+            let size = key.len() + value.len();
+            let mut row = table.decode(&key, Some(value))?;
+            row.strip(&self.page.clock);
+            if !row.is_empty() && (self.full || row.is_news_to(self.puller)) {
+                if size > self.bytes_left && !self.page.rows.is_empty() {
+                    return Ok(true);
+                }
+                self.bytes_left = self.bytes_left.saturating_sub(size);
+                let position = key::decode(&key)
+                    .map_err(|cause| table.corrupt(&key, None, cause.to_string()))?;
+                self.page.rows.push((id, position.key, row));
+            }
+            self.last = Some((id, key));
+        }
+        Ok(false)
+    }
+
+    /// The stored keys of the vnode, behind where the page before ended.
+    fn range(&self, table: TableId, inner: &Inner, vnode: VnodeId) -> (Bound<Bytes>, Bound<Bytes>) {
+        let Some(tokens) = inner.count.token_range(vnode) else {
+            // Checked before: every vnode of the ring has tokens.
+            return (Bound::Excluded(Bytes::new()), Bound::Excluded(Bytes::new()));
+        };
+        let first = key::first_of(tokens.start().high());
+        // What a peer gives back as a position may be anything; it never leads out of the vnode.
+        let start = match &self.last {
+            Some((last, key)) if *last == table && *key >= first => Bound::Excluded(key.clone()),
+            _ => Bound::Included(first),
+        };
+        (start, page::last_bound(tokens.end().high()))
+    }
+}

@@ -1,0 +1,84 @@
+//! What a store counts.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use meridian_types::TableName;
+
+use super::*;
+
+/// A count of events.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) blind: Count,
+    pub(super) applied: Count,
+    pub(super) duplicates: Count,
+    pub(super) retries: Count,
+    pub(super) joined: Count,
+}
+
+/// What a store holds, and what it has done since it was opened.
+#[derive(Clone, Debug)]
+pub struct StoreStats {
+    /// The tables, by id.
+    pub tables: Vec<TableStats>,
+    /// Vnodes with a clock, over all keyspaces.
+    pub vnodes: usize,
+    /// Deltas stored without reading the row.
+    pub blind_writes: u64,
+    /// Deltas applied to a row that was read first.
+    pub reading_writes: u64,
+    /// Deltas that came again.
+    pub duplicates: u64,
+    /// Writes that came again under the same name.
+    pub retries: u64,
+    /// Rows that read repair or a pull changed.
+    pub joined_rows: u64,
+    /// Writes remembered by name, and their bytes.
+    pub write_ids: (usize, usize),
+    /// The highest stamp given or followed.
+    pub highest_stamp: Hlc,
+}
+
+/// What a table holds.
+#[derive(Clone, Debug)]
+pub struct TableStats {
+    /// Its id.
+    pub table: TableId,
+    /// Its name.
+    pub name: TableName,
+}
+
+impl Store {
+    /// What the store holds and has done.
+    #[must_use]
+    pub fn stats(&self) -> StoreStats {
+        let inner = &*self.inner;
+        let view = inner.view.load_full();
+        let table =
+            |table: &Arc<Table>| TableStats { table: table.def.id, name: table.def.name.clone() };
+        StoreStats {
+            tables: view.tables.values().map(table).collect(),
+            vnodes: view.keyspaces.values().map(|vnodes| vnodes.written()).sum(),
+            blind_writes: inner.counters.blind.get(),
+            reading_writes: inner.counters.applied.get(),
+            duplicates: inner.counters.duplicates.get(),
+            retries: inner.counters.retries.get(),
+            joined_rows: inner.counters.joined.get(),
+            write_ids: inner.write_ids.size(),
+            highest_stamp: inner.stamps.last(),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Minting and applying deltas (rules 2, 4, 5, 11).
+//!
+//! A delta without a context is stored blind, as an operand of the merge operator; one with a
+//! context is applied to the row that is there, stripped, and stored whole. Either way row, dot and
+//! stamp mark go into one batch, so a power cut takes all of them or none.
+
+use meridian_crdt::{Context, Delta, Dot, DotSet, Entry};
+use meridian_lsm::WriteBatch;
+use meridian_types::WriteId;
+
+use super::*;
+use crate::hints::Intent;
+use crate::records::{self, MARK_KEY};
+use crate::vnodes::Vnode;
+
+/// What a write replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WriteContext {
+    /// Nothing: it becomes a sibling of whatever is there.
+    #[default]
+    None,
+    /// What its writer had seen, from a token.
+    Seen(Context),
+    /// What this replica has at the moment of the write: for writers that have not read.
+    WhatIsHere,
+}
+
+/// A write that this replica is the leading one for. On LWW tables the context is of no use and is
+/// left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalWrite {
+    /// The value; `None` deletes.
+    pub value: Option<Bytes>,
+    /// When the value stops being visible. A table's default TTL is up to the caller.
+    pub expires: Option<Millis>,
+    /// What the write replaces.
+    pub context: WriteContext,
+    /// The write's name, so that a retry gets the same dot.
+    pub write_id: Option<WriteId>,
+}
+
+/// A minted write.
+#[derive(Clone, Debug)]
+pub struct Minted {
+    /// The change, for the other replicas. Send it when the commit is settled: what the policy
+    /// `Always` has not synced is not there yet.
+    pub delta: Delta,
+    /// Whether an earlier try had minted it, and nothing was written now.
+    pub retried: bool,
+    /// What to wait for before it is acknowledged.
+    pub commit: Commit,
+}
+
+/// An applied delta.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// Whether the replica did not have its dot yet.
+    pub new: bool,
+    /// What to wait for before it is acknowledged.
+    pub commit: Commit,
+}
+
+impl Store {
+    /// Mints a dot for a write and stores it, as the leading replica. A retry gets the delta of the
+    /// first try, whatever it asks for now.
+    ///
+    /// # Errors
+    /// Nothing was changed, but for an error of the storage engine that says otherwise.
+    pub fn mint(&self, row: &RowKey, write: LocalWrite, now: Millis) -> Result<Minted, StoreError> {
+        self.inner.mint(row, write, None, now)
+    }
+
+    /// Mints a write at ANY that no replica had taken (rule 14). Its stamp is the one that it was
+    /// accepted with: on LWW tables it loses to what is newer. On tables that keep siblings it
+    /// replaces nothing.
+    ///
+    /// # Errors
+    /// As [`Self::mint`]; and a stamp that is too far ahead of this node's clock: try again later.
+    pub fn mint_intent(&self, intent: &Intent, now: Millis) -> Result<Minted, StoreError> {
+        let write = LocalWrite {
+            value: intent.value.clone(),
+            expires: intent.expires,
+            context: WriteContext::None,
+            write_id: Some(intent.write_id),
+        };
+        self.inner.mint(&intent.row, write, Some(intent.stamp), now)
+    }
+
+    /// Applies a delta that another replica minted, unless its dot is known (rule 4).
+    ///
+    /// # Errors
+    /// Nothing was changed, but for an error of the storage engine that says otherwise.
+    pub fn apply(
+        &self,
+        row: &RowKey,
+        delta: &Delta,
+        write_id: Option<WriteId>,
+        now: Millis,
+    ) -> Result<Applied, StoreError> {
+        let inner = &*self.inner;
+        let place = inner.locate(row)?;
+        let mut vnode = place.table.vnodes.lock(place.vnode);
+        inner.check_open()?;
+        if vnode.clock().contains(delta.entry.dot) {
+            inner.counters.duplicates.add();
+            return Ok(Applied { new: false, commit: inner.everything_so_far()? });
+        }
+        let mark = inner.stamps.observe(delta.entry.stamp, now)?;
+        let commit = inner.store_delta(&place, &mut vnode, delta, None, mark)?;
+        if let Some(id) = write_id {
+            inner.write_ids.note(id, row.table, place.token, delta, now);
+        }
+        Ok(Applied { new: true, commit })
+    }
+}
+
+impl Inner {
+    fn mint(
+        &self,
+        row: &RowKey,
+        write: LocalWrite,
+        stamp: Option<Hlc>,
+        now: Millis,
+    ) -> Result<Minted, StoreError> {
+        let place = self.locate(row)?;
+        Limits::DEFAULT.check_value(write.value.as_ref().map_or(0, Bytes::len))?;
+        let mut vnode = place.table.vnodes.lock(place.vnode);
+        self.check_open()?;
+        let known =
+            write.write_id.and_then(|id| self.write_ids.find(id, row.table, place.token, now));
+        if let Some(delta) = known {
+            self.counters.retries.add();
+            let commit = self.everything_so_far()?;
+            return Ok(Minted { delta: Delta::clone(&delta), retried: true, commit });
+        }
+        let dot = self.next_dot(row, &vnode)?;
+        let (context, found) = self.context_of(&place, &vnode, write.context)?;
+        if context.contains(dot) {
+            let (keyspace, vnode) = (row.keyspace, row.vnode);
+            return Err(StoreError::ForgottenDot { keyspace, vnode, dot });
+        }
+        // Under the vnode's lock, so that stamps rise with counters (rule 12).
+        let (stamp, mark) = match stamp {
+            None => self.stamps.tick(now),
+            Some(stamp) => (stamp, self.stamps.observe(stamp, now)?),
+        };
+        let entry = Entry { dot, stamp, expires: write.expires, value: write.value };
+        let delta = Delta { entry, context };
+        let commit = self.store_delta(&place, &mut vnode, &delta, found, mark)?;
+        if let Some(id) = write.write_id {
+            self.write_ids.note(id, row.table, place.token, &delta, now);
+        }
+        Ok(Minted { delta, retried: false, commit })
+    }
+
+    fn next_dot(&self, row: &RowKey, vnode: &Vnode) -> Result<Dot, StoreError> {
+        let next = vnode.clock().highest(self.actor).checked_add(1);
+        let counter =
+            next.ok_or(StoreError::CountersExhausted { keyspace: row.keyspace, vnode: row.vnode })?;
+        Ok(Dot::new(self.actor, counter))
+    }
+
+    /// The context that a delta gets; and the row, where it had to be read for that.
+    fn context_of(
+        &self,
+        place: &Place,
+        vnode: &Vnode,
+        context: WriteContext,
+    ) -> Result<(Context, Option<Row>), StoreError> {
+        match (place.table.policy(), context) {
+            (ConflictPolicy::Lww, _) | (_, WriteContext::None) => Ok((Context::default(), None)),
+            (ConflictPolicy::Siblings, WriteContext::Seen(context)) => Ok((context, None)),
+            (ConflictPolicy::Siblings, WriteContext::WhatIsHere) => {
+                let row = place.table.row_now(&place.key)?;
+                Ok((row.reader_context(vnode.clock()), Some(row)))
+            }
+        }
+    }
+
+    /// Stores a delta whose dot the clock does not have. `found` is the row, if it was read under
+    /// this lock already.
+    fn store_delta(
+        &self,
+        place: &Place,
+        vnode: &mut Vnode,
+        delta: &Delta,
+        found: Option<Row>,
+        mark: Option<Hlc>,
+    ) -> Result<Commit, StoreError> {
+        let dot = delta.entry.dot;
+        let value_bytes = delta.entry.value.as_ref().map_or(0, Bytes::len);
+        let mut batch = WriteBatch::with_capacity(BATCH_BYTES + place.key.len() + value_bytes);
+        let is_blind = place.table.policy() == ConflictPolicy::Lww || delta.context.is_empty();
+        let mut after = None;
+        if is_blind {
+            self.counters.blind.add();
+            self.merge_blind(&mut batch, place, delta);
+        } else {
+            self.counters.applied.add();
+            let mut row = match found {
+                Some(row) => row,
+                None => place.table.row_now(&place.key)?,
+            };
+            let mut clock = VnodeClock::clone(vnode.clock());
+            clock.insert(dot);
+            row.apply(place.table.policy(), delta.clone());
+            row.strip(&clock);
+            self.put_row(&mut batch, place, &row);
+            after = Some(clock);
+        }
+        self.add_dots(&mut batch, place, &[dot].into_iter().collect());
+        self.put_mark(&mut batch, mark);
+        let commit = self.write(batch, mark)?;
+        match after {
+            Some(clock) => vnode.replace(clock),
+            None => vnode.insert(dot),
+        }
+        Ok(commit)
+    }
+
+    fn merge_blind(&self, batch: &mut WriteBatch, place: &Place, delta: &Delta) {
+        let operand = if delta.context.is_empty() {
+            delta.to_bytes()
+        } else {
+            // Of an LWW table: what its writer had seen decides nothing.
+            Row::new([delta.entry.clone()], Context::default()).to_bytes()
+        };
+        batch.merge(&place.table.tree, &place.key, operand);
+    }
+
+    /// Replaces the stored row.
+    pub(super) fn put_row(&self, batch: &mut WriteBatch, place: &Place, row: &Row) {
+        if row.is_empty() {
+            batch.delete(&place.table.tree, &place.key);
+        } else {
+            batch.put(&place.table.tree, &place.key, row.to_bytes());
+        }
+    }
+
+    /// Adds dots to the stored clock of the place's vnode.
+    pub(super) fn add_dots(&self, batch: &mut WriteBatch, place: &Place, dots: &DotSet) {
+        let key = records::clock_key(place.table.vnodes.keyspace, place.vnode);
+        batch.merge(&self.clocks, key, dots.to_bytes());
+    }
+
+    pub(super) fn put_mark(&self, batch: &mut WriteBatch, mark: Option<Hlc>) {
+        if let Some(mark) = mark {
+            batch.put(&self.clocks, MARK_KEY, records::mark_to_bytes(mark));
+        }
+    }
+
+    pub(super) fn write(&self, batch: WriteBatch, mark: Option<Hlc>) -> Result<Commit, StoreError> {
+        self.db.write(batch).map_err(|cause| {
+            if mark.is_some() {
+                self.stamps.mark_lost();
+            }
+            cause.into()
+        })
+    }
+}
+
+/// What a batch needs beside key and value, in bytes: entry, dot, their keys and lengths.
+const BATCH_BYTES: usize = 128;
