@@ -1,0 +1,39 @@
+//! Every queue of the control plane, and its bound.
+
+/// Hints to one replica that are under way at once, at most. A receiver that refuses halves its
+/// own window; 64 is one frame of the link.
+pub const HINT_WINDOW: usize = 64;
+
+/// Replicas that hints are delivered to at once. With [`HINT_WINDOW`] it bounds the hints under
+/// way on a node: 1,024.
+pub const HINT_TARGETS: usize = 16;
+
+/// Hints that are loaded from the log at a time, for one replica.
+pub const HINT_PAGE: usize = 256;
+
+/// Delivered hints of one replica that are removed from the log together, at most: a removal is a
+/// write, so it is worth batching; a crash before it delivers them again, which changes nothing.
+pub const HINT_REMOVALS: usize = 64;
+
+/// How long a hint may be under way before it counts as refused, in milliseconds.
+pub const HINT_TIMEOUT_MS: u64 = 10_000;
+
+/// The first and the longest pause after a replica refused a hint, in milliseconds.
+pub const HINT_BACKOFF_MS: (u64, u64) = (200, 60_000);
+
+/// How often each keyspace is compared with each peer, in milliseconds, unless there are so many
+/// that [`COMPARE_GAP_MS`] stretches it.
+pub const COMPARE_INTERVAL_MS: u64 = 5_000;
+
+/// The shortest pause between two comparisons, in milliseconds: a node with many peers and
+/// keyspaces makes at most 50 a second.
+pub const COMPARE_GAP_MS: u64 = 20;
+
+/// How long a comparison may take before it is given up, in milliseconds.
+pub const COMPARE_TIMEOUT_MS: u64 = 10_000;
+
+/// Pull sessions at once. Each holds a page of rows in memory, and locks one vnode at a time.
+pub const PULLS_AT_ONCE: usize = 4;
+
+/// Vnodes that wait to be pulled. What finds no room is found again by the next comparison.
+pub const QUEUED_PULLS: usize = 4_096;

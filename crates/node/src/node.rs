@@ -1,0 +1,128 @@
+//! The control plane as one machine: what the links report goes to everybody whom it concerns.
+
+use meridian_types::{Millis, NodeId};
+
+use crate::anti_entropy::{AntiEntropy, AntiEntropyAction, AntiEntropyEvent, AntiEntropyOptions};
+use crate::handoff::{Handoff, HandoffAction, HandoffEvent};
+use crate::liveness::{LinkEvent, Liveness, LivenessChange};
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEvent {
+    /// A link changed.
+    Link(LinkEvent),
+    /// Something about hints.
+    Handoff(HandoffEvent),
+    /// Something about anti-entropy.
+    AntiEntropy(AntiEntropyEvent),
+    /// Time has passed: [`Node::next_wakeup`] is due. Too early does no harm.
+    TimePassed,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeAction {
+    /// Publish [`Liveness::view`] to the data path, and tell the requests that wait for the node.
+    Liveness(LivenessChange),
+    /// Something about hints.
+    Handoff(HandoffAction),
+    /// Something about anti-entropy.
+    AntiEntropy(AntiEntropyAction),
+}
+
+/// The control plane of one replica. Requests do not pass through it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    liveness: Liveness,
+    handoff: Handoff,
+    anti_entropy: AntiEntropy,
+}
+
+impl Node {
+    /// A node that knows its peers and has heard of none.
+    #[must_use]
+    pub fn new(
+        me: NodeId,
+        peers: impl IntoIterator<Item = NodeId>,
+        options: AntiEntropyOptions,
+        now: Millis,
+    ) -> Self {
+        Self {
+            liveness: Liveness::new(me, peers, now),
+            handoff: Handoff::new(options.seed),
+            anti_entropy: AntiEntropy::new(options, now),
+        }
+    }
+
+    /// Takes note of an event, and says what is to be done.
+    pub fn step(&mut self, event: NodeEvent, now: Millis, out: &mut Vec<NodeAction>) {
+        match event {
+            NodeEvent::Link(event) => {
+                let Some(change) = self.liveness.step(event, now) else { return };
+                out.push(NodeAction::Liveness(change));
+                // What was under way to a node that restarted is lost, as if it had been down.
+                let (down, up) = match change {
+                    LivenessChange::Rose { node, restarted } => {
+                        (restarted.then_some(node), Some(node))
+                    }
+                    LivenessChange::Fell { node } => (Some(node), None),
+                };
+                if let Some(node) = down {
+                    self.step_handoff(HandoffEvent::PeerDown { node }, now, out);
+                    self.step_anti_entropy(AntiEntropyEvent::PeerDown { node }, now, out);
+                }
+                if let Some(node) = up {
+                    self.step_handoff(HandoffEvent::PeerUp { node }, now, out);
+                    self.step_anti_entropy(AntiEntropyEvent::PeerUp { node }, now, out);
+                }
+            }
+            NodeEvent::Handoff(event) => self.step_handoff(event, now, out),
+            NodeEvent::AntiEntropy(event) => self.step_anti_entropy(event, now, out),
+            NodeEvent::TimePassed => {
+                self.step_handoff(HandoffEvent::TimePassed, now, out);
+                self.step_anti_entropy(AntiEntropyEvent::TimePassed, now, out);
+            }
+        }
+    }
+
+    /// When [`NodeEvent::TimePassed`] is due.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        self.handoff.next_wakeup().into_iter().chain(self.anti_entropy.next_wakeup()).min()
+    }
+
+    /// Who is alive.
+    #[must_use]
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    /// Hints under way.
+    #[must_use]
+    pub fn handoff(&self) -> &Handoff {
+        &self.handoff
+    }
+
+    /// Differences and pulls.
+    #[must_use]
+    pub fn anti_entropy(&self) -> &AntiEntropy {
+        &self.anti_entropy
+    }
+
+    fn step_handoff(&mut self, event: HandoffEvent, now: Millis, out: &mut Vec<NodeAction>) {
+        let mut actions = Vec::new();
+        self.handoff.step(event, now, &mut actions);
+        out.extend(actions.into_iter().map(NodeAction::Handoff));
+    }
+
+    fn step_anti_entropy(
+        &mut self,
+        event: AntiEntropyEvent,
+        now: Millis,
+        out: &mut Vec<NodeAction>,
+    ) {
+        let mut actions = Vec::new();
+        self.anti_entropy.step(event, now, &mut actions);
+        out.extend(actions.into_iter().map(NodeAction::AntiEntropy));
+    }
+}
