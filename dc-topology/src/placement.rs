@@ -325,3 +325,111 @@ impl<'a> Replicas<'a> {
         self.nodes.get(group.part.clone()).unwrap_or(&[])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shape::Shape;
+
+    fn shape() -> Shape {
+        Shape::named("two-dc-uneven").unwrap()
+    }
+
+    const MAIN: DcId = DcId(0);
+    const SPARE: DcId = DcId(1);
+
+    #[test]
+    fn a_placement_is_its_layouts_side_by_side() {
+        let shape = shape();
+        let topology = shape.topology();
+        let placement = Placement::initial(topology, shape.replication()).unwrap();
+        let main = topology.layout(Epoch(1), MAIN, 3, None).unwrap();
+        let spare = topology.layout(Epoch(1), SPARE, 2, None).unwrap();
+        for vnode in topology.vnode_count().vnodes() {
+            let replicas = placement.replicas(vnode);
+            assert_eq!(replicas.in_dc(MAIN), main.replicas(vnode));
+            assert_eq!(replicas.in_dc(SPARE), spare.replicas(vnode));
+            assert_eq!(replicas.in_dc(DcId(9)), &[]);
+            assert_eq!(replicas.all(), [main.replicas(vnode), spare.replicas(vnode)].concat());
+            assert_eq!((replicas.len(), replicas.is_empty()), (5, false));
+            let by_dc: Vec<_> = replicas.per_dc().collect();
+            assert_eq!(by_dc, [(MAIN, main.replicas(vnode)), (SPARE, spare.replicas(vnode))]);
+            for node in topology.nodes() {
+                let here = replicas.dc_of(node.id);
+                assert_eq!(here.is_some(), replicas.contains(node.id));
+                assert!(here.is_none_or(|dc| dc == node.dc));
+            }
+        }
+        assert_eq!(placement.epoch(MAIN), Some(Epoch(1)));
+        assert_eq!(placement.epoch(DcId(9)), None);
+        assert_eq!(placement, Placement::from_layouts([&spare, &main]).unwrap());
+    }
+
+    #[test]
+    fn the_vnodes_of_a_node_are_those_that_name_it() {
+        let shape = shape();
+        let placement = Placement::initial(shape.topology(), shape.replication()).unwrap();
+        let nodes = shape.topology().nodes();
+        let held: usize = nodes.iter().map(|node| placement.vnodes_of(node.id).count()).sum();
+        assert_eq!(held, 5 * placement.vnode_count().get() as usize);
+        assert_eq!(placement.vnodes_of(NodeId(99)).count(), 0);
+    }
+
+    #[test]
+    fn a_map_must_fit_the_cluster() {
+        let shape = shape();
+        let topology = shape.topology();
+        let check = |entries: &[(DcId, u8)]| {
+            KeyspaceMap::new(entries.iter().copied())
+                .check(topology)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[(MAIN, 5)]), Ok(()));
+        assert!(check(&[]).unwrap_err().contains("at least one datacenter of main, spare"));
+        assert!(check(&[(MAIN, 0)]).unwrap_err().contains("empty"));
+        assert!(
+            check(&[(MAIN, 6)]).unwrap_err().contains("`main` are not possible; allowed is 1 to 5")
+        );
+        assert!(check(&[(DcId(7), 1)]).unwrap_err().contains("`7`, which is not there"));
+        let named =
+            |entries: &[(&str, u8)]| KeyspaceMap::from_names(topology, entries.iter().copied());
+        assert_eq!(named(&[("spare", 2)]), Ok(KeyspaceMap::new([(SPARE, 2)])));
+        assert!(named(&[("spare", 0)]).unwrap_err().to_string().contains("allowed is 1 to 2"));
+        assert!(named(&[("mars", 1)]).unwrap_err().to_string().contains("known are main, spare"));
+        let map = KeyspaceMap::new([(MAIN, 2), (SPARE, 1)]);
+        assert_eq!((map.replicas_in(MAIN), map.replicas_in(DcId(9)), map.total()), (2, 0, 3));
+    }
+
+    #[test]
+    fn layouts_that_do_not_belong_together_are_refused() {
+        let topology = shape().topology().clone();
+        let main = topology.layout(Epoch(1), MAIN, 3, None).unwrap();
+        let fewer = topology.with_vnode_count(VnodeCount::new(64).unwrap());
+        let spare = fewer.layout(Epoch(1), SPARE, 2, None).unwrap();
+        assert_eq!(Placement::from_layouts([]), Err(PlacementError::Empty));
+        assert_eq!(Placement::from_layouts([&main, &main]), Err(PlacementError::DuplicateDc(MAIN)));
+        assert_eq!(
+            Placement::from_layouts([&main, &spare]),
+            Err(PlacementError::OtherVnodeCount {
+                dc: SPARE,
+                vnodes: spare.vnode_count(),
+                others: main.vnode_count(),
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_vnode_number_is_answered(number: u32, token: u128) {
+            let shape = Shape::named("one-node").unwrap();
+            let placement = Placement::initial(shape.topology(), shape.replication()).unwrap();
+            let there = number < placement.vnode_count().get();
+            prop_assert_eq!(placement.replicas(VnodeId(number)).len(), usize::from(there));
+            let (vnode, replicas) = placement.replicas_of(Token(token));
+            prop_assert!(placement.vnode_count().contains(vnode));
+            prop_assert_eq!(replicas.all(), &[NodeId(1)]);
+        }
+    }
+}

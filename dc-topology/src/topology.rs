@@ -361,3 +361,97 @@ fn nearest_to(from: DcId, dcs: &[DcInfo], links: &BTreeMap<(DcId, DcId), Link>) 
     });
     others
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dc(id: u16, name: &str) -> DcInfo {
+        DcInfo { id: DcId(id), name: name.to_owned() }
+    }
+
+    fn node(id: u32, name: &str, dc: u16) -> NodeInfo {
+        let (name, rack) = (name.to_owned(), "a".to_owned());
+        NodeInfo { id: NodeId(id), name, dc: DcId(dc), rack, capacity: Capacity::ONE }
+    }
+
+    fn link(a: u16, b: u16, millis: u64) -> (DcId, DcId, Link) {
+        let latency = Duration::from_millis(millis);
+        (DcId(a), DcId(b), Link { latency, jitter: Duration::ZERO, loss_percent: 0.0 })
+    }
+
+    fn cluster(
+        dcs: Vec<DcInfo>,
+        nodes: Vec<NodeInfo>,
+        links: Vec<(DcId, DcId, Link)>,
+    ) -> Result<Topology, TopologyError> {
+        let vnodes = VnodeCount::for_nodes(1, 256).unwrap();
+        Topology::new(Partitioner::default(), vnodes, dcs, nodes, links)
+    }
+
+    #[test]
+    fn everything_is_found_by_number_and_by_name() {
+        let dcs = vec![dc(7, "eu"), dc(2, "us")];
+        let nodes = vec![node(40, "eu-1", 7), node(3, "us-1", 2), node(5, "us-2", 2)];
+        let topology = cluster(dcs, nodes, vec![]).unwrap();
+        assert_eq!(topology.dc_name(DcId(7)), Some("eu"));
+        assert_eq!(topology.dc_name(DcId(3)), None);
+        assert_eq!(topology.dc_id("us"), Some(DcId(2)));
+        assert_eq!(topology.node(NodeId(40)).map(|node| node.name.as_str()), Some("eu-1"));
+        assert_eq!(topology.node(NodeId(4)), None);
+        assert_eq!(topology.node_named("us-2").map(|node| node.id), Some(NodeId(5)));
+        assert_eq!(topology.dc_of(NodeId(3)), Some(DcId(2)));
+        let us: Vec<u32> = topology.nodes_in(DcId(2)).map(|node| node.id.0).collect();
+        assert_eq!(us, [3, 5]);
+    }
+
+    #[test]
+    fn the_nearest_come_first_and_the_unknown_last() {
+        let dcs = (0..5).map(|id| dc(id, &format!("dc-{id}"))).collect();
+        let links = vec![link(2, 0, 80), link(0, 4, 10), link(3, 0, 80)];
+        let topology = cluster(dcs, vec![node(1, "n", 0)], links).unwrap();
+        assert_eq!(topology.nearest_dcs(DcId(0)), [4, 2, 3, 1].map(DcId));
+        assert_eq!(topology.nearest_dcs(DcId(1)), [0, 2, 3, 4].map(DcId));
+        assert_eq!(topology.nearest_dcs(DcId(9)), []);
+        assert_eq!(topology.link(DcId(1), DcId(2)), None);
+        assert_eq!(topology.links().count(), 3);
+    }
+
+    #[test]
+    fn parts_that_contradict_one_another_are_refused() {
+        let us = || vec![dc(0, "us")];
+        let one = || vec![node(1, "us-1", 0)];
+        let refused = |result: Result<Topology, TopologyError>| result.unwrap_err().to_string();
+        assert_eq!(cluster(vec![], one(), vec![]), Err(TopologyError::Empty));
+        assert_eq!(cluster(us(), vec![], vec![]), Err(TopologyError::Empty));
+        let twice = cluster(vec![dc(0, "us"), dc(1, "us")], one(), vec![]);
+        assert_eq!(refused(twice), "datacenter `us` is there twice");
+        let twice = cluster(us(), vec![node(1, "a", 0), node(1, "b", 0)], vec![]);
+        assert_eq!(refused(twice), "node `b` is there twice");
+        let elsewhere = cluster(us(), vec![node(1, "a", 4)], vec![]);
+        assert_eq!(refused(elsewhere), "node `a` names datacenter 4, which is not there");
+        let two = || vec![dc(0, "us"), dc(1, "eu")];
+        let looped = cluster(two(), one(), vec![link(0, 0, 1)]);
+        assert_eq!(looped, Err(TopologyError::LinkToItself { dc: DcId(0) }));
+        assert!(refused(cluster(two(), one(), vec![link(0, 2, 1)])).contains("datacenter 2"));
+        let twice = cluster(two(), one(), vec![link(0, 1, 1), link(1, 0, 2)]);
+        assert!(refused(twice).contains("link between datacenters 1 and 0 is there twice"));
+        let many = (0..=64).map(|id| dc(id, &format!("dc-{id}"))).collect();
+        assert_eq!(cluster(many, one(), vec![]), Err(TopologyError::TooManyDcs { dcs: 65 }));
+        let many = (0..4_097).map(|id| node(id, &format!("n-{id}"), 0)).collect();
+        let error = TopologyError::TooManyNodes { nodes: 4_097 };
+        assert_eq!(cluster(us(), many, vec![]), Err(error));
+    }
+
+    #[test]
+    fn capacities_are_whole_thousandths() {
+        assert_eq!(Capacity::try_from(2.5).map(Capacity::thousandths), Ok(2_500));
+        assert_eq!(Capacity::try_from(0.001).map(Capacity::thousandths), Ok(1));
+        assert_eq!(Capacity::try_from(1_000.0).map(Capacity::thousandths), Ok(1_000_000));
+        for bad in [0.0, -1.0, 0.0009, 1_000.1, f64::NAN, f64::INFINITY] {
+            assert!(Capacity::try_from(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Capacity::from_thousandths(0), None);
+        assert_eq!(Capacity::ONE.to_string(), "1");
+    }
+}

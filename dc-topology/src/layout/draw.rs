@@ -70,7 +70,8 @@ impl Dice {
         u64::try_from(product >> 64).unwrap_or(0)
     }
 
-    fn shuffle<T>(&mut self, items: &mut [T]) {
+    /// Puts items into an order without pattern.
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             let other = usize::try_from(self.below(last as u64 + 1)).unwrap_or(last);
             items.swap(last, other);

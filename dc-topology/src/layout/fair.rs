@@ -16,9 +16,6 @@ use crate::ring::VnodeCount;
 /// A member by its place in [`Site`]: dense, so that tables can be arrays.
 pub(super) type NodeIx = u32;
 
-/// A place in a list that nobody holds yet.
-pub(super) const NOBODY: NodeIx = NodeIx::MAX;
-
 /// A rack of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rack {
@@ -38,6 +35,8 @@ pub(super) struct Site {
     capacity: Vec<u64>,
     rack_of: Vec<usize>,
     racks: Vec<Rack>,
+    /// What all racks together must have at least of a list.
+    owed: usize,
     vnodes: VnodeCount,
     width: usize,
 }
@@ -66,6 +65,7 @@ impl Site {
             ids: members.iter().map(|member| member.node).collect(),
             capacity: members.iter().map(|m| u64::from(m.capacity.thousandths())).collect(),
             rack_of,
+            owed: racks.iter().map(|rack| rack.min).sum(),
             racks,
             vnodes,
             width,
@@ -102,6 +102,50 @@ impl Site {
 
     pub(super) fn width(&self) -> usize {
         self.width
+    }
+
+    /// Who holds a vacant place: the number after the last node's.
+    pub(super) fn nobody(&self) -> NodeIx {
+        NodeIx::try_from(self.ids.len()).unwrap_or(NodeIx::MAX)
+    }
+
+    /// How many nodes of a rack are in a list.
+    pub(super) fn count(&self, row: &[NodeIx], rack: usize) -> usize {
+        let of_rack = |&&node: &&NodeIx| self.rack_of.get(node as usize) == Some(&rack);
+        row.iter().filter(of_rack).count()
+    }
+
+    /// How many places of a list are taken, or owed to racks that have fewer than they need.
+    ///
+    /// INVARIANT: a list can be completed by the rack rule if and only if this is at most the
+    /// width, and no rack has more than its most.
+    pub(super) fn places_spoken_for(&self, row: &[NodeIx]) -> usize {
+        let mut places = self.owed;
+        for (at, &node) in row.iter().enumerate().filter(|&(_, &node)| node < self.nobody()) {
+            let rack = self.rack_of(node);
+            // Of what the rack has up to here, all beyond its least comes on top.
+            places += usize::from(self.count(&row[..=at], rack) > self.racks[rack].min);
+        }
+        places
+    }
+
+    /// Whether the rack rule lets a node of `rack` have the place of `giver`, who is in the list.
+    pub(super) fn may_pass_to_rack(&self, row: &[NodeIx], giver: NodeIx, rack: usize) -> bool {
+        let gives = (giver < self.nobody()).then(|| self.rack_of(giver));
+        if gives == Some(rack) {
+            return true;
+        }
+        let has = self.count(row, rack);
+        let rule = &self.racks[rack];
+        let beyond_least = |rack: usize| self.count(row, rack) > self.racks[rack].min;
+        let freed = usize::from(gives.is_some_and(beyond_least));
+        let taken = usize::from(has >= rule.min);
+        has < rule.max && self.places_spoken_for(row) + taken <= self.width + freed
+    }
+
+    /// Whether `taker` may have the place of `giver`, who is in the list.
+    pub(super) fn may_pass(&self, row: &[NodeIx], giver: NodeIx, taker: NodeIx) -> bool {
+        !row.contains(&taker) && self.may_pass_to_rack(row, giver, self.rack_of(taker))
     }
 
     /// A layout's lists in this site's numbers. Nodes that are no members any more are left out, so

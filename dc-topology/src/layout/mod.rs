@@ -10,6 +10,7 @@ mod carry;
 mod draw;
 mod fair;
 mod order;
+mod passes;
 #[cfg(test)]
 mod tests;
 
@@ -121,8 +122,10 @@ impl Layout {
         let site = Site::new(members, vnodes, effective_replicas(replicas, members.len()));
         let seed = u64::from(dc.0);
         let mut rows = match previous.filter(|previous| previous.width > 0) {
-            Some(previous) => carry::carry(&site, &site.rows_of(previous), seed),
-            None => draw::draw(&site, &site.fair_loads(None), seed),
+            Some(previous) if site.width() > 0 => {
+                carry::carry(&site, &site.rows_of(previous), seed)
+            }
+            _ => draw::draw(&site, &site.fair_loads(None), seed),
         };
         order::balance(&site, &mut rows);
         let nodes = rows.iter().map(|&node| site.id_of(node)).collect();

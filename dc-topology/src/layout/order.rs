@@ -6,17 +6,14 @@
 //! allow (no negative cycle is left in a convex-cost flow; Harvey, Ladner, Lovász and Tamir 2003,
 //! "Semi-matchings for bipartite graphs", cost-reducing paths). No data moves by it.
 
-use super::fair::{NOBODY, NodeIx, Site};
+use super::fair::{NodeIx, Site};
 
 /// Reorders the lists.
 pub(super) fn balance(site: &Site, rows: &mut [NodeIx]) {
     for position in 0..site.width().saturating_sub(1) {
         let mut shares = Shares::new(site, rows, position);
-        while let Some(path) = shares.improving_path() {
-            for step in path.windows(2) {
-                shares.shift(step[0], step[1]);
-            }
-        }
+        // A round without a shift is the proof that there is nothing left to gain.
+        while shares.improve() {}
     }
 }
 
@@ -29,8 +26,6 @@ struct Shares<'a> {
     held: Vec<Vec<usize>>,
     /// For each pair, in how many vnodes the first is at the position and the second behind it.
     behind: Vec<u32>,
-    /// Nodes that nothing can be gained from, until something changes.
-    settled: Vec<bool>,
 }
 
 impl<'a> Shares<'a> {
@@ -45,7 +40,7 @@ impl<'a> Shares<'a> {
                 behind[first * nodes + other as usize] += 1;
             }
         }
-        Self { site, rows, position, held, behind, settled: vec![false; nodes] }
+        Self { site, rows, position, held, behind }
     }
 
     fn count(&self, node: NodeIx) -> u64 {
@@ -59,31 +54,38 @@ impl<'a> Shares<'a> {
         gain > price
     }
 
-    /// A chain of nodes, each of which can give a vnode's position to the next, that makes the
-    /// shares fairer.
-    fn improving_path(&mut self) -> Option<Vec<NodeIx>> {
-        // Most laden first. One pass in which every node proves settled is the proof that all are.
-        let mut open: Vec<NodeIx> =
-            self.site.nodes().filter(|&node| !self.settled[node as usize]).collect();
-        open.sort_by(|&a, &b| {
-            let (a_load, b_load) =
-                (self.count(a) * self.site.capacity(b), self.count(b) * self.site.capacity(a));
+    /// One round over all nodes, the most laden first, each giving away what it fairly can. Whether
+    /// any did.
+    fn improve(&mut self) -> bool {
+        let mut givers: Vec<NodeIx> = self.site.nodes().collect();
+        givers.sort_by(|&a, &b| {
+            let a_load = self.count(a) * self.site.capacity(b);
+            let b_load = self.count(b) * self.site.capacity(a);
             b_load.cmp(&a_load).then(a.cmp(&b))
         });
-        for giver in open {
-            if let Some(path) = self.path_from(giver) {
-                self.settled.fill(false);
-                return Some(path);
+        let mut any = false;
+        for giver in givers {
+            while let Some(path) = self.path_from(giver) {
+                any = true;
+                for step in path.windows(2) {
+                    self.shift(step[0], step[1]);
+                }
             }
-            self.settled[giver as usize] = true;
         }
-        None
+        any
     }
 
-    /// The shortest such chain from one node, to the least laden that it reaches.
+    /// The shortest chain of nodes from `giver`, each of which can give a vnode's position to the
+    /// next, that makes the shares fairer; of the shortest the one to the least laden.
     fn path_from(&self, giver: NodeIx) -> Option<Vec<NodeIx>> {
         let nodes = self.site.len();
-        let mut from = vec![NOBODY; nodes];
+        // Mostly nobody at all is so much less laden, and the search is spared.
+        let least = self.site.nodes().min_by(|&a, &b| self.compare_after(a, b))?;
+        if !self.improves(giver, least) {
+            return None;
+        }
+        let unseen = self.site.nobody();
+        let mut from = vec![unseen; nodes];
         from[giver as usize] = giver;
         let mut level = vec![giver];
         while !level.is_empty() {
@@ -91,7 +93,7 @@ impl<'a> Shares<'a> {
             for &node in &level {
                 let row = &self.behind[node as usize * nodes..][..nodes];
                 for (taker, &vnodes) in (0..).zip(row) {
-                    if vnodes > 0 && from[taker as usize] == NOBODY {
+                    if vnodes > 0 && from[taker as usize] == unseen {
                         from[taker as usize] = node;
                         next.push(taker);
                     }
