@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
+        .extern_path(".meridian.v1.Frame", "crate::link::Frame")
         .emit_rerun_if_changed(false)
         .compile_fds(descriptors.clone())?;
 

@@ -2,7 +2,8 @@
 //! rest of the house works with.
 //!
 //! [`v1`] is generated; [`client`] converts what clients and nodes say to each other, [`replica`]
-//! what nodes say among themselves. `link.proto` needs no conversion: links carry opaque bytes.
+//! what nodes say among themselves. `link.proto` needs no conversion, as links carry opaque bytes;
+//! [`link`] has its one message that is not generated.
 //!
 //! Knows: field numbers, and what of a message is malformed.
 //! Must not know: what a request means, who serves it. A conversion decides nothing, keeps no state
@@ -15,6 +16,7 @@
 #![deny(missing_docs)]
 
 pub mod client;
+pub mod link;
 pub mod replica;
 
 /// Generated from `proto/meridian/v1/*.proto`, where every message is described.
