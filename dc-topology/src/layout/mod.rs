@@ -1,6 +1,6 @@
 //! Layouts: which nodes of one datacenter hold which vnode, in which order.
 //!
-//! Computed in four steps, each a module: what racks and loads there must be ([`fair`]), a first
+//! Computed in four steps, each a module: what racks and loads there must be (`fair`), a first
 //! layout drawn to these loads (`draw`) or the previous one bent towards them (`carry`), and the
 //! order inside each list (`order`). `docs/placement.md` says why, with sources and costs.
 //!
