@@ -1,0 +1,8 @@
+//! Laws of the joins, encodings and tokens, by property and by golden bytes.
+
+mod codec;
+mod draw;
+mod golden;
+mod laws;
+mod mvreg;
+mod tokens;
