@@ -117,6 +117,12 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_checksum_is_crc_32c() {
+        // The check value of the Castagnoli polynomial (RFC 3720, B.4 uses the same CRC).
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
     proptest! {
         #[test]
         fn varints_come_back(value: u64) {

@@ -243,8 +243,9 @@ impl Db {
     /// [`Error::Poisoned`] when the disk refuses: as after a crash.
     pub fn close(self) -> Result<(), Error> {
         let mut manifest = self.core.manifest.lock();
-        self.core.commit_edit(&mut manifest, &[Change::Closed])?;
-        self.core.log.close(Error::Closed)
+        // From here on the log refuses everything, so its length is final.
+        let (segment, bytes) = self.core.log.close(Error::Closed)?;
+        manifest.commit(&[Change::Closed { segment, bytes }])
     }
 
     /// The error that made the database refuse writes, if one did.

@@ -200,6 +200,13 @@ fn replay(
         target.recovery.torn_file = (segment_end.torn > 0).then(|| path.to_path_buf());
     }
     end.last = end.last.max(target.last.unwrap_or(0));
+    if let Some((segment, bytes)) = state.closed
+        && (end.next_segment, end.previous_len) != (segment + 1, bytes)
+    {
+        let what = format!("the log ended at {bytes} when the database was closed");
+        let found = if end.next_segment == segment + 1 { end.previous_len } else { 0 };
+        return Err(Error::corruption(segment::path(dir, segment), found, what));
+    }
     if let Some((_, last)) = readers.last() {
         // A killed process leaves bytes that only the operating system has; from now on the log
         // vouches for them.

@@ -1,5 +1,7 @@
 //! The contract of the public interface, one idea a test.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::ops::Bound;

@@ -1,5 +1,7 @@
 //! Random operations against a map that remembers everything.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::ops::Bound;

@@ -261,15 +261,17 @@ impl Log {
     }
 
     /// Writes the close chunk; nothing can be written afterwards.
-    pub(crate) fn close(&self, closed: Error) -> Result<(), Error> {
-        {
+    /// Returns the last segment and its length.
+    pub(crate) fn close(&self, closed: Error) -> Result<(u64, u64), Error> {
+        let end = {
             let mut tail = self.tail.lock();
             self.write_locked(&mut tail)?;
             tail.wal.close().map_err(|cause| self.poison_by(&tail, &cause))?;
             self.synced_up_to(&mut tail);
-        }
+            (tail.wal.segment(), tail.wal.bytes())
+        };
         self.poison(closed);
-        Ok(())
+        Ok(end)
     }
 
     /// Whether the policy's promise holds for `seqno`.

@@ -6,3 +6,6 @@ pub(crate) mod execute;
 pub(crate) mod leveled;
 pub(crate) mod stream;
 pub(crate) mod view;
+
+#[cfg(test)]
+mod tests;

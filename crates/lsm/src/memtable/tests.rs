@@ -96,19 +96,20 @@ fn threads_lose_nothing_and_readers_see_order() {
 
 #[test]
 fn chains_of_operands_are_counted() {
+    use ValueKind::{Merge, Put};
+
     let table = Memtable::new(Arc::default());
-    assert_eq!(table.insert(b"k", 1, ValueKind::Put, b""), 0);
-    assert_eq!(table.insert(b"k", 2, ValueKind::Merge, b""), 1);
-    assert_eq!(table.insert(b"k", 3, ValueKind::Merge, b""), 2);
-    assert_eq!(table.insert(b"j", 4, ValueKind::Merge, b""), 1);
-    assert_eq!(table.insert(b"k", 3, ValueKind::Put, b"both"), 0);
-    assert_eq!(table.insert(b"k", 5, ValueKind::Merge, b""), 1);
+    assert_eq!(table.insert(b"k", 1, Put, b""), 0);
+    assert_eq!(table.insert(b"k", 2, Merge, b""), 1);
+    assert_eq!(table.insert(b"k", 3, Merge, b""), 2);
+    assert_eq!(table.insert(b"j", 4, Merge, b""), 1);
+    assert_eq!(table.insert(b"k", 3, Put, b"both"), 0);
+    assert_eq!(table.insert(b"k", 5, Merge, b""), 1);
     let mut kinds = Vec::new();
     let _ended = table.visit(b"k", 4, &mut |seqno, kind, _value| {
         kinds.push((seqno, kind));
         ControlFlow::Continue(())
     });
-    use ValueKind::{Merge, Put};
     assert_eq!(kinds, [(3, Put), (3, Merge), (2, Merge), (1, Put)]);
     assert_eq!(kind_of(crate::key::pack(1, Merge)), Merge);
 }

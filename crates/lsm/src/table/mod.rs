@@ -9,3 +9,6 @@ pub(crate) mod format;
 pub(crate) mod index;
 pub(crate) mod reader;
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

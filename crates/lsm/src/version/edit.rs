@@ -98,8 +98,12 @@ pub(crate) enum Change {
         table: u64,
         tree: u32,
     },
-    /// The database was closed: vouches for the changes before it.
-    Closed,
+    /// The database was closed when the log's last segment had this many bytes: vouches for them
+    /// and for the changes before it.
+    Closed {
+        segment: u64,
+        bytes: u64,
+    },
 }
 
 const CREATE_TREE: u8 = 1;
@@ -144,7 +148,7 @@ fn encode_one(out: &mut Vec<u8>, change: &Change) {
         Change::Flushed { tree, seqno } => tagged(FLUSHED, &[u64::from(*tree), *seqno]),
         Change::WalFloor { segment, last } => tagged(WAL_FLOOR, &[*segment, *last]),
         Change::NextIds { table, tree } => tagged(NEXT_IDS, &[*table, u64::from(*tree)]),
-        Change::Closed => tagged(CLOSED, &[]),
+        Change::Closed { segment, bytes } => tagged(CLOSED, &[*segment, *bytes]),
     }
 }
 
@@ -204,7 +208,7 @@ fn decode_one(d: &mut Decoder<'_>) -> Result<Change, Malformed> {
         FLUSHED => Change::Flushed { tree: d.varint_u32()?, seqno: d.varint()? },
         WAL_FLOOR => Change::WalFloor { segment: d.varint()?, last: d.varint()? },
         NEXT_IDS => Change::NextIds { table: d.varint()?, tree: d.varint_u32()? },
-        CLOSED => Change::Closed,
+        CLOSED => Change::Closed { segment: d.varint()?, bytes: d.varint()? },
         _ => return Err(Malformed),
     })
 }

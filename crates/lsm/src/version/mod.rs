@@ -4,3 +4,6 @@ pub(crate) mod edit;
 pub(crate) mod levels;
 pub(crate) mod manifest;
 pub(crate) mod state;
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ pub(crate) struct State {
     /// 0: no segment was ever created.
     pub(crate) wal_floor: u64,
     pub(crate) last_seqno: Seqno,
+    /// The log's last segment and its length, if closing it was the last change.
+    pub(crate) closed: Option<(u64, u64)>,
 }
 
 impl State {
@@ -28,6 +30,7 @@ impl State {
     /// # Errors
     /// When the change contradicts what is there: the manifest is damaged.
     pub(crate) fn apply(&mut self, change: &Change) -> Result<(), String> {
+        self.closed = None;
         match change {
             Change::CreateTree(record) => {
                 let state =
@@ -66,7 +69,7 @@ impl State {
                 self.next_table = self.next_table.max(*table);
                 self.next_tree = self.next_tree.max(*tree);
             }
-            Change::Closed => {}
+            Change::Closed { segment, bytes } => self.closed = Some((*segment, *bytes)),
         }
         Ok(())
     }

@@ -8,3 +8,6 @@ pub(crate) mod format;
 pub(crate) mod reader;
 pub(crate) mod segment;
 pub(crate) mod writer;
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ pub fn write() -> impl Strategy<Value = Write> {
 }
 
 fn operand(number: u8) -> Vec<u8> {
-    if number % 16 == 0 { b"clear".to_vec() } else { number.to_string().into_bytes() }
+    if number.is_multiple_of(16) { b"clear".to_vec() } else { number.to_string().into_bytes() }
 }
 
 pub fn apply(state: &mut State, writes: &[Write]) {

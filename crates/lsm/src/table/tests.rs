@@ -1,0 +1,299 @@
+//! Blocks, filters, indexes and whole tables: against sorted lists, against arbitrary bytes, and
+//! against their golden form.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_vfs::{Fs, MemFs, read_all};
+use proptest::prelude::*;
+
+use super::block::{Block, BlockBuilder, BlockCursor, Visited};
+use super::cache::BlockCache;
+use super::cursor::TableCursor;
+use super::filter::{self, Filter};
+use super::format::{Footer, Handle};
+use super::index::{Index, separator};
+use super::reader::{Garbage, Table};
+use super::writer::TableWriter;
+use super::{compress, format};
+use crate::error::Error;
+use crate::key::{ValueKind, pack, seek_tag};
+use crate::options::{Compression, TreeConfig};
+use crate::read::merge_iter::Position;
+
+type Entries = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>>;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn entries() -> impl Strategy<Value = Entries> {
+    let key = proptest::collection::vec(0..3u8, 0..6);
+    let value = proptest::collection::vec(any::<u8>(), 0..30);
+    proptest::collection::vec((key, 1..40u64, value), 1..120).prop_map(|list| {
+        let tagged = |(key, seqno, value): (Vec<u8>, u64, Vec<u8>)| {
+            ((key, std::cmp::Reverse(pack(seqno, ValueKind::Put))), value)
+        };
+        list.into_iter().map(tagged).collect()
+    })
+}
+
+fn block_of(entries: &Entries) -> Block {
+    let mut builder = BlockBuilder::default();
+    for ((key, tag), value) in entries {
+        builder.add(key, tag.0, value);
+    }
+    Block::parse(Bytes::copy_from_slice(builder.finish())).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn a_block_is_a_sorted_list(
+        entries in entries(),
+        probe in proptest::collection::vec(0..3u8, 0..6),
+        at in 0..40u64,
+    ) {
+        let block = block_of(&entries);
+        let list: Vec<_> = entries.iter().map(|((k, t), v)| (k.clone(), t.0, v.clone())).collect();
+        let here = |cursor: &BlockCursor| {
+            cursor.valid().then(|| (cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()))
+        };
+        let mut cursor = BlockCursor::new(block.clone());
+        cursor.first().unwrap();
+        for entry in &list {
+            prop_assert_eq!(here(&cursor), Some(entry.clone()));
+            cursor.next().unwrap();
+        }
+        prop_assert!(!cursor.valid());
+        cursor.last().unwrap();
+        for entry in list.iter().rev() {
+            prop_assert_eq!(here(&cursor), Some(entry.clone()));
+            cursor.prev().unwrap();
+        }
+        prop_assert!(!cursor.valid());
+        let target = (probe.clone(), std::cmp::Reverse(seek_tag(at)));
+        let split = list.partition_point(|(k, t, _)| (k.clone(), std::cmp::Reverse(*t)) < target);
+        cursor.seek(&probe, seek_tag(at)).unwrap();
+        prop_assert_eq!(here(&cursor), list.get(split).cloned());
+        cursor.seek_before(&probe, seek_tag(at)).unwrap();
+        let before = split.checked_sub(1).map(|index| list[index].clone());
+        prop_assert_eq!(here(&cursor), before);
+        let mut seen = Vec::new();
+        let ended = block.visit(&probe, seek_tag(at), &mut |seqno, kind, value| {
+            seen.push((probe.clone(), pack(seqno, kind), value.to_vec()));
+            ControlFlow::Continue(())
+        });
+        let wanted: Vec<_> =
+            list[split..].iter().take_while(|(k, ..)| *k == probe).cloned().collect();
+        let is_last = split + wanted.len() == list.len();
+        prop_assert_eq!(seen, wanted);
+        prop_assert_eq!(ended, Ok(if is_last { Visited::EndOfBlock } else { Visited::Past }));
+    }
+
+    #[test]
+    fn arbitrary_blocks_never_panic(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        small in proptest::collection::vec(0..4u8, 0..60),
+        restarts in 0..4u32,
+        key in proptest::collection::vec(0..4u8, 0..6),
+    ) {
+        for mut data in [std::mem::take(&mut bytes), small] {
+            data.extend_from_slice(&restarts.to_le_bytes());
+            let Ok(block) = Block::parse(Bytes::from(data)) else { continue };
+            let _any = block.visit(&key, u64::MAX, &mut |_, _, _| ControlFlow::Continue(()));
+            let mut cursor = BlockCursor::new(block);
+            let _any = cursor.seek_before(&key, 77);
+            // Each step moves on or fails: it ends.
+            let _any = cursor.last();
+            while cursor.valid() && cursor.prev().is_ok() {}
+            let _any = cursor.first();
+            while cursor.valid() && cursor.next().is_ok() {}
+        }
+    }
+
+    #[test]
+    fn arbitrary_parts_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _any = Footer::decode(&bytes);
+        if let Ok(index) = Index::parse(Bytes::from(bytes.clone())) {
+            index.find(b"k");
+        }
+        if let Ok(filter) = Filter::parse(Bytes::from(bytes.clone())) {
+            filter.may_contain(7);
+        }
+        for code in 0..5 {
+            let _any = compress::decompress(code, &bytes, 1000);
+        }
+        prop_assert!(compress::decompress(1, &bytes, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn every_compression_gives_the_bytes_back(
+        raw in proptest::collection::vec(0..4u8, 1..3000),
+        head in proptest::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let kinds =
+            [Compression::None, Compression::Lz4, Compression::Snappy, Compression::Zstd(3)];
+        for kind in kinds {
+            let mut out = head.clone();
+            let code = compress::compress(kind, &raw, &mut out);
+            let back = compress::decompress(code, &out[head.len()..], raw.len()).unwrap();
+            prop_assert_eq!(back.as_deref().unwrap_or(&out[head.len()..]), &*raw);
+            prop_assert!(out.len() <= head.len() + raw.len());
+        }
+    }
+
+    #[test]
+    fn separators_separate(
+        a in proptest::collection::vec(any::<u8>(), 0..6),
+        b in proptest::collection::vec(any::<u8>(), 0..6),
+    ) {
+        let (last, next) = if a <= b { (a, b) } else { (b, a) };
+        let short = separator(&last, &next);
+        prop_assert!(short >= last && short.len() <= last.len());
+        prop_assert!(last == next || short < next);
+    }
+}
+
+#[test]
+fn filters_forget_nothing_and_rarely_imagine() {
+    let hashes: Vec<u64> = (0..20_000u32).map(|n| filter::hash(&n.to_le_bytes())).collect();
+    let filter = Filter::parse(Bytes::from(filter::build(&hashes, 10))).unwrap();
+    assert!(hashes.iter().all(|hash| filter.may_contain(*hash)));
+    let others = (20_000..120_000u32).map(|n| filter::hash(&n.to_le_bytes()));
+    let imagined = others.filter(|hash| filter.may_contain(*hash)).count();
+    assert!(imagined < 1500, "{imagined} of 100,000");
+    assert!(filter.bytes() < 26_000);
+}
+
+fn write_table(fs: &MemFs, config: &TreeConfig, entries: &Entries) -> Table {
+    let dir = Path::new("/t");
+    fs.create_dir_all(dir).unwrap();
+    let mut writer = TableWriter::create(fs, dir, 9, config).unwrap();
+    for ((key, tag), value) in entries {
+        writer.add(key, tag.0, value).unwrap();
+    }
+    let record = writer.finish().unwrap();
+    let (cache, garbage) = (Arc::new(BlockCache::new(1 << 20)), Arc::new(Garbage::default()));
+    Table::open(fs, dir, record, cache, garbage).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #[test]
+    fn a_table_is_a_sorted_list(
+        entries in entries(),
+        wide: bool,
+        probes in proptest::collection::vec(
+            (proptest::collection::vec(0..3u8, 0..6), 0..41u64), 20),
+    ) {
+        // Wide values: several blocks, and versions of one key in more than one of them.
+        let widen = |value: &[u8]| if wide { [value, &[7; 300]].concat() } else { value.to_vec() };
+        let entries: Entries = entries.into_iter().map(|(k, v)| (k, widen(&v))).collect();
+        let list: Vec<_> = entries.iter().map(|((k, t), v)| (k.clone(), t.0, v.clone())).collect();
+        let config = TreeConfig { block_bytes: 1 << 10, ..TreeConfig::new("t") };
+        let table = Arc::new(write_table(&MemFs::new(), &config, &entries));
+        let mut cursor = TableCursor::new(table.clone(), true);
+        let here = |cursor: &TableCursor| {
+            cursor.valid().then(|| (cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()))
+        };
+        cursor.go(Position::First).unwrap();
+        for entry in &list {
+            prop_assert_eq!(here(&cursor), Some(entry.clone()));
+            cursor.go(Position::Next).unwrap();
+        }
+        cursor.go(Position::Last).unwrap();
+        for entry in list.iter().rev() {
+            prop_assert_eq!(here(&cursor), Some(entry.clone()));
+            cursor.go(Position::Prev).unwrap();
+        }
+        for (probe, at) in probes {
+            let target = (probe.clone(), std::cmp::Reverse(seek_tag(at)));
+            let split =
+                list.partition_point(|(k, t, _)| (k.clone(), std::cmp::Reverse(*t)) < target);
+            cursor.go(Position::AtOrBehind(&probe, seek_tag(at))).unwrap();
+            prop_assert_eq!(here(&cursor), list.get(split).cloned());
+            cursor.go(Position::Before(&probe, seek_tag(at))).unwrap();
+            prop_assert_eq!(here(&cursor), split.checked_sub(1).map(|index| list[index].clone()));
+            let mut seen = Vec::new();
+            let flow = table.visit(&probe, filter::hash(&probe), at, &mut |seqno, kind, value| {
+                seen.push((probe.clone(), pack(seqno, kind), value.to_vec()));
+                ControlFlow::Continue(())
+            });
+            prop_assert!(flow.unwrap().is_continue());
+            let wanted: Vec<_> =
+                list[split..].iter().take_while(|(k, ..)| *k == probe).cloned().collect();
+            prop_assert_eq!(seen, wanted);
+        }
+        table.verify().unwrap();
+    }
+}
+
+#[test]
+fn golden_bytes() {
+    let footer = Footer {
+        index: Handle { offset: 100, len: 20 },
+        filter: Handle { offset: 50, len: 50 },
+        meta: Handle { offset: 120, len: 30 },
+        file_len: 206,
+    };
+    assert_eq!(
+        hex(&footer.encode()),
+        "\
+         64000000000000001400000032000000000000003200000078000000000000001e000000\
+         ce000000000000005906608d4d52444e53535401"
+    );
+    assert_eq!(Footer::decode(&footer.encode()), Ok(footer));
+    let mut builder = BlockBuilder::default();
+    builder.add(b"apple", pack(5, ValueKind::Put), b"red");
+    builder.add(b"apply", pack(4, ValueKind::Merge), b"now");
+    builder.add(b"apply", pack(3, ValueKind::Delete), b"");
+    assert_eq!(
+        hex(builder.finish()),
+        "000503176170706c6572656404010311796e6f770500000e0000000001000000"
+    );
+    let fs = MemFs::new();
+    let entries: Entries =
+        [((b"k".to_vec(), std::cmp::Reverse(pack(1, ValueKind::Put))), b"v".to_vec())].into();
+    let config = TreeConfig { compression: Compression::None, ..TreeConfig::new("t") };
+    let table = write_table(&fs, &config, &entries);
+    let bytes = read_all(&fs, &format::path(Path::new("/t"), 9)).unwrap();
+    assert_eq!(
+        hex(&bytes),
+        "\
+         4d52444e53535401000101076b760000000001000000000e000000879d3e740602000000\
+         080000008000000000000000000000000002000000002000000000000000000000000001\
+         0000000000000000000000000000000000000000000000000041000000ace609ee016b08\
+         170004000000a993eeb201000001010201016b016b000b000000053ae808690000000000\
+         00000d0000001f000000000000004a000000760000000000000014000000c20000000000\
+         00000148bca44d52444e53535401"
+    );
+    assert_eq!(
+        hex(&table.record.digest),
+        "fe857d5e8ca37265f6aa488186ff4e22c14d38852a7139d25b8422cf0535fc1e"
+    );
+}
+
+#[test]
+fn a_table_that_is_not_the_manifests_is_refused() {
+    let fs = MemFs::new();
+    let entries: Entries =
+        [((b"k".to_vec(), std::cmp::Reverse(pack(1, ValueKind::Put))), b"v".to_vec())].into();
+    let table = write_table(&fs, &TreeConfig::new("t"), &entries);
+    let open = |record| {
+        let (cache, garbage) = (Arc::new(BlockCache::new(0)), Arc::new(Garbage::default()));
+        Table::open(&fs, Path::new("/t"), record, cache, garbage)
+    };
+    let mut other = table.record.clone();
+    other.entries += 1;
+    assert!(matches!(open(other), Err(Error::Corruption { .. })));
+    let mut other = table.record.clone();
+    other.bytes += 1;
+    assert!(matches!(open(other), Err(Error::Corruption { .. })));
+    let mut other = table.record.clone();
+    other.id += 1;
+    let told = open(other).unwrap_err();
+    assert!(told.to_string().contains("000a.sst is corrupt at offset 0: the table is missing"));
+}

@@ -1,0 +1,160 @@
+//! Edits and the manifest file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_vfs::{Fs, MemFs, read_all};
+use proptest::prelude::*;
+
+use super::edit::{Change, TableRecord, TreeRecord, decode, encode};
+use super::manifest::{Manifest, decode_file, path, record};
+use super::state::State;
+use crate::error::Error;
+use crate::options::{Compaction, Compression, TreeConfig};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn table(id: u64) -> TableRecord {
+    TableRecord {
+        id,
+        level: 1,
+        bytes: 300,
+        digest: [0xab; 32],
+        smallest: Bytes::from_static(b"a"),
+        largest: Bytes::from_static(b"m"),
+        min_seqno: 3,
+        max_seqno: 200,
+        entries: 9,
+        deletes: 1,
+    }
+}
+
+fn all_changes() -> Vec<Change> {
+    let config = TreeConfig { compression: Compression::Zstd(-3), ..TreeConfig::new("t") };
+    vec![
+        Change::CreateTree(TreeRecord::new(1, &config)),
+        Change::AddTable { tree: 1, table: table(4) },
+        Change::MoveTable { tree: 1, table: 4, level: 2 },
+        Change::RemoveTable { tree: 1, table: 4 },
+        Change::Flushed { tree: 1, seqno: 200 },
+        Change::WalFloor { segment: 2, last: 200 },
+        Change::NextIds { table: 5, tree: 2 },
+        Change::DropTree { tree: 1 },
+        Change::Closed { segment: 2, bytes: 72 },
+    ]
+}
+
+#[test]
+fn golden_bytes() {
+    let bytes = encode(&all_changes());
+    assert_eq!(
+        hex(&bytes),
+        "\
+         01010174008080802080400a03fdffffff0104808080050a03010401ac02abababababab\
+         abababababababababababababababababababababababababab0161016d03c801090105\
+         0104020401040601c8010702c8010805020201090248"
+    );
+    assert_eq!(decode(&bytes), Ok(all_changes()));
+    assert_eq!(hex(&record(8, b"x")), "a76d651e010000000800000000000000935f3ca992e36dfb78");
+}
+
+#[test]
+fn a_record_keeps_a_trees_settings() {
+    let config = TreeConfig {
+        memtable_bytes: 1 << 20,
+        block_bytes: 4096,
+        bloom_bits_per_key: 7,
+        compression: Compression::Snappy,
+        compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 5, factor: 3 },
+        ..TreeConfig::new("t")
+    };
+    let record = TreeRecord::new(1, &config);
+    assert_eq!(TreeRecord::new(1, &record.config()), record);
+}
+
+fn open_manifest() -> (MemFs, Manifest) {
+    let fs = MemFs::new();
+    fs.create_dir_all(Path::new("/m")).unwrap();
+    let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+    let manifest = Manifest::write(disk, Path::new("/m"), State::default()).unwrap();
+    (fs, manifest)
+}
+
+#[test]
+fn only_the_last_record_can_be_torn() {
+    let (fs, mut manifest) = open_manifest();
+    let mut lengths = vec![read_all(&fs, &path(Path::new("/m"))).unwrap().len()];
+    let mut states = vec![manifest.state().clone()];
+    for change in all_changes() {
+        manifest.commit(&[change]).unwrap();
+        lengths.push(read_all(&fs, &path(Path::new("/m"))).unwrap().len());
+        states.push(manifest.state().clone());
+    }
+    let bytes = read_all(&fs, &path(Path::new("/m"))).unwrap();
+    for cut in lengths[0]..=bytes.len() {
+        let loaded = decode_file(Path::new("m"), &bytes[..cut]).unwrap();
+        let whole = lengths.iter().rposition(|len| *len <= cut).unwrap();
+        assert_eq!(loaded.state, states[whole]);
+        assert_eq!(loaded.torn, (cut - lengths[whole]) as u64);
+    }
+    for cut in 0..lengths[0] {
+        assert!(decode_file(Path::new("m"), &bytes[..cut]).unwrap_err().is_corruption());
+    }
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        match decode_file(Path::new("m"), &damaged) {
+            Err(cause) => assert!(cause.is_corruption()),
+            Ok(loaded) => assert!(at >= lengths[lengths.len() - 2] && loaded.torn > 0),
+        }
+    }
+}
+
+#[test]
+fn a_long_manifest_is_written_anew() {
+    let (fs, mut manifest) = open_manifest();
+    manifest.commit(&all_changes()[..1]).unwrap();
+    let (mut longest, mut rewrites, mut before) = (0, 0, 0);
+    for id in 10..8000 {
+        manifest.commit(&[Change::AddTable { tree: 1, table: table(id) }]).unwrap();
+        manifest.commit(&[Change::RemoveTable { tree: 1, table: id }]).unwrap();
+        let len = fs.open(&path(Path::new("/m"))).unwrap().len().unwrap();
+        rewrites += usize::from(len < before);
+        before = len;
+        longest = longest.max(len);
+    }
+    assert!(longest < 300 << 10 && rewrites > 1, "{longest} {rewrites}");
+    let loaded = Manifest::load(&fs, Path::new("/m")).unwrap().unwrap();
+    assert_eq!(&loaded.state, manifest.state());
+    assert_eq!(loaded.state.next_table, 8000);
+}
+
+#[test]
+fn contradictions_are_corruption() {
+    let (fs, manifest) = open_manifest();
+    drop(manifest);
+    let mut bytes = read_all(&fs, &path(Path::new("/m"))).unwrap();
+    let twice = record(bytes.len() as u64, &encode(&[Change::DropTree { tree: 9 }]));
+    bytes.extend_from_slice(&twice);
+    let told = decode_file(Path::new("m"), &bytes).unwrap_err();
+    assert!(matches!(told, Error::Corruption { .. }) && told.to_string().contains("tree 9"));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        small in proptest::collection::vec(0..12u8, 0..200),
+    ) {
+        for payload in [bytes, small] {
+            let _any = decode(&payload);
+            let _any = decode_file(Path::new("m"), &payload);
+            let mut file = b"MRDNMAN\x01".to_vec();
+            file.extend_from_slice(&record(8, &payload));
+            let _any = decode_file(Path::new("m"), &file);
+        }
+    }
+}
