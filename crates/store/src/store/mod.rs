@@ -210,6 +210,43 @@ impl Store {
         Ok(self.inner.db.sync()?)
     }
 
+    /// Writes every memtable to a file, and waits for that.
+    ///
+    /// # Errors
+    /// What a flush says: the data stays in memory and in the log.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        Ok(self.inner.db.flush()?)
+    }
+
+    /// Flushes, and merges a table's files into one run.
+    ///
+    /// # Errors
+    /// What a flush or compaction says: the files stay as they were.
+    pub fn compact(&self, table: TableId) -> Result<(), StoreError> {
+        let tree = match self.inner.view().tables.get(&table) {
+            Some(table) => table.tree.clone(),
+            None => return Err(StoreError::UnknownTable(table)),
+        };
+        Ok(self.inner.db.compact(tree.name())?)
+    }
+
+    /// Runs one pending flush or compaction on this thread, if there is one; whether there was. For
+    /// stores without workers.
+    ///
+    /// # Errors
+    /// What the job says; nothing is lost, and it is pending still.
+    pub fn poll_job(&self) -> Result<bool, StoreError> {
+        Ok(self.inner.db.poll_job()?)
+    }
+
+    /// Reads every file and compares it with its checksums.
+    ///
+    /// # Errors
+    /// The first damaged file and place.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        Ok(self.inner.db.verify()?)
+    }
+
     /// The error that made the storage engine refuse writes, if one did: the node must stop.
     #[must_use]
     pub fn poisoned(&self) -> Option<meridian_lsm::Error> {
@@ -304,6 +341,3 @@ impl Table {
         StoreError::Corrupt(Box::new(CorruptRow { table, key, file, cause }))
     }
 }
-
-#[cfg(test)]
-mod tests;

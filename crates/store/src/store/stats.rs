@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use meridian_lsm::{DbStats, TreeStats};
 use meridian_types::TableName;
 
 use super::*;
@@ -50,6 +51,10 @@ pub struct StoreStats {
     pub write_ids: (usize, usize),
     /// The highest stamp given or followed.
     pub highest_stamp: Hlc,
+    /// Bytes of all tables on disk, those of the clocks among them, without the log.
+    pub disk_bytes: u64,
+    /// The storage engine's own figures.
+    pub engine: DbStats,
 }
 
 /// What a table holds.
@@ -59,6 +64,13 @@ pub struct TableStats {
     pub table: TableId,
     /// Its name.
     pub name: TableName,
+    /// About how many rows it holds: at least so many as there are, because several versions of a
+    /// row count until they are compacted, and markers count.
+    pub estimated_rows: u64,
+    /// Bytes of its files.
+    pub disk_bytes: u64,
+    /// Bytes of its memtables.
+    pub memtable_bytes: u64,
 }
 
 impl Store {
@@ -67,8 +79,17 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let inner = &*self.inner;
         let view = inner.view.load_full();
-        let table =
-            |table: &Arc<Table>| TableStats { table: table.def.id, name: table.def.name.clone() };
+        let engine = inner.db.stats();
+        let table = |table: &Arc<Table>| {
+            let tree = engine.trees.iter().find(|tree| tree.name == table.tree.name());
+            TableStats {
+                table: table.def.id,
+                name: table.def.name.clone(),
+                estimated_rows: tree.map_or(0, |tree| tree.approximate_entries),
+                disk_bytes: tree.map_or(0, disk_bytes),
+                memtable_bytes: tree.map_or(0, |tree| tree.memtable_bytes + tree.sealed_bytes),
+            }
+        };
         StoreStats {
             tables: view.tables.values().map(table).collect(),
             vnodes: view.keyspaces.values().map(|vnodes| vnodes.written()).sum(),
@@ -79,6 +100,12 @@ impl Store {
             joined_rows: inner.counters.joined.get(),
             write_ids: inner.write_ids.size(),
             highest_stamp: inner.stamps.last(),
+            disk_bytes: engine.trees.iter().map(disk_bytes).sum(),
+            engine,
         }
     }
+}
+
+fn disk_bytes(tree: &TreeStats) -> u64 {
+    tree.levels.iter().map(|level| level.bytes).sum()
 }
