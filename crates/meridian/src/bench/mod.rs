@@ -1,0 +1,1 @@
+//! Load against any door.
