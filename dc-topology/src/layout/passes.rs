@@ -99,6 +99,13 @@ impl Passes {
                 let Some(place) = counts.iter().position(|&count| count > 0) else { continue };
                 let cost = cost_at(place);
                 let better = (so_far + cost, passes + 1);
+                if passes as usize > self.nodes {
+                    debug_assert!(
+                        false,
+                        "a cycle costs less than 0: not only shortest paths were taken"
+                    );
+                    return None;
+                }
                 if better < distance[taker as usize] {
                     distance[taker as usize] = better;
                     via[taker as usize] = Some((giver, cost));
