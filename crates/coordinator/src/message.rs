@@ -5,6 +5,8 @@ use meridian_crdt::{Context, Delta, Row, RowVersion};
 use meridian_service::{Outcome, Request, RequestError};
 use meridian_types::{Epoch, KeyspaceId, NodeId, RingPosition, RowKey, TableId, WriteId};
 
+use crate::Intent;
+
 /// From a coordinator to a replica.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplicaRequest {
@@ -32,6 +34,8 @@ pub enum ReplicaRequest {
     },
     /// Read a page of a table.
     Page(PageRequest),
+    /// Mint a write that was accepted elsewhere, at ANY, when no replica was alive (rule 14).
+    Mint(Intent),
     /// Serve this client's request in the sender's stead: the sender is no replica of its key.
     Coordinate(Request),
 }
@@ -108,8 +112,10 @@ pub enum ReplicaReply {
 pub struct PageReply {
     /// The rows, in the order of the ring.
     pub rows: Vec<PageRow>,
-    /// Whether there is more behind the last row.
-    pub more: bool,
+    /// The last position that was looked at, where there may be more behind it; `None` where there
+    /// is none. It may be behind the last row, or stand alone: a replica looks at a bounded number
+    /// of rows for one page, whether or not they match.
+    pub end: Option<RingPosition>,
 }
 
 /// A row of a page.

@@ -9,8 +9,14 @@ pub(super) fn defect(page: &PageReply, request: &PageRequest) -> Option<&'static
     let positions = || page.rows.iter().map(|row| &row.position);
     if page.rows.len() > request.limit {
         Some("the page has more rows than were asked for")
-    } else if page.more && page.rows.is_empty() {
-        Some("the page has no rows and says there are more")
+    } else if page
+        .end
+        .as_ref()
+        .is_some_and(|end| request.after.as_ref().is_some_and(|at| end <= at))
+    {
+        Some("the page ends where it began and says there are more")
+    } else if page.end.as_ref().is_some_and(|end| positions().any(|at| at > end)) {
+        Some("the page has rows behind its end")
     } else if !positions().is_sorted_by(|a, b| a < b) {
         Some("the page is not in the order of the ring")
     } else if request.after.as_ref().is_some_and(|after| positions().any(|at| at <= after))
@@ -26,14 +32,10 @@ pub(super) fn defect(page: &PageReply, request: &PageRequest) -> Option<&'static
 
 /// Merges pages, of which the first has rows and the others at least digests.
 ///
-/// Of a page with more behind it nothing is known past its last row, so the merged page ends at
-/// the smallest of those.
+/// Of a page with more behind it nothing is known past its end, so the merged page ends at the
+/// smallest of those.
 pub(super) fn merge(pages: Vec<PageReply>, limit: usize) -> PageDone {
-    let end = pages
-        .iter()
-        .filter(|page| page.more)
-        .filter_map(|page| page.rows.last().map(|row| row.position.clone()))
-        .min();
+    let end = pages.iter().filter_map(|page| page.end.clone()).min();
     let mut pages: Vec<_> =
         pages.into_iter().map(|page| page.rows.into_iter().peekable()).collect();
     let mut items: Vec<PageItem> = Vec::new();

@@ -56,7 +56,7 @@ impl From<&PageReply> for v1::PageRows {
             row: row.row.as_ref().map(|row| row.to_bytes().into()),
             digest: Some(row.digest.into()),
         };
-        Self { rows: page.rows.iter().map(one).collect(), more: page.more }
+        Self { rows: page.rows.iter().map(one).collect(), end: page.end.as_ref().map(Into::into) }
     }
 }
 
@@ -72,7 +72,7 @@ impl TryFrom<v1::PageRows> for PageReply {
             })
         };
         let rows: Result<_, WireFault> = page.rows.into_iter().map(one).collect();
-        Ok(Self { rows: rows?, more: page.more })
+        Ok(Self { rows: rows?, end: page.end.map(Into::into) })
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use meridian_coordinator::Intent;
 use meridian_coordinator::message::{
     PageReply, PageRequest, PageRow, ReadKind, Refusal, WriteDelta,
 };
@@ -110,6 +111,18 @@ fn page_request() -> impl Strategy<Value = PageRequest> {
     )
 }
 
+fn intent() -> impl Strategy<Value = Intent> {
+    (row_key(), option::of(bytes()), option::of(any::<u64>()), context(), any::<(u64, u128)>())
+        .prop_map(|(row, value, expires, context, (stamp, write_id))| Intent {
+            row,
+            value,
+            expires: expires.map(Millis),
+            context,
+            stamp: Hlc(stamp),
+            write_id: WriteId::from_bytes(write_id.to_be_bytes()),
+        })
+}
+
 fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
     prop_oneof![
         write().prop_map(ReplicaRequest::Write),
@@ -122,6 +135,7 @@ fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
             ReplicaRequest::Join { row, version, coverage, epoch: Epoch(epoch) }
         }),
         page_request().prop_map(ReplicaRequest::Page),
+        intent().prop_map(ReplicaRequest::Mint),
         client_request().prop_map(ReplicaRequest::Coordinate),
     ]
 }
@@ -353,8 +367,8 @@ fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
             .prop_map(|(row, clock)| ReplicaReply::Row(RowVersion { row, clock: Arc::new(clock) })),
         any::<u128>().prop_map(ReplicaReply::Digest),
         Just(ReplicaReply::Joined),
-        (vec(page_row(), 0..4), any::<bool>())
-            .prop_map(|(rows, more)| ReplicaReply::Page(PageReply { rows, more })),
+        (vec(page_row(), 0..4), option::of(position()))
+            .prop_map(|(rows, end)| ReplicaReply::Page(PageReply { rows, end })),
         result(outcome()).prop_map(|result| ReplicaReply::Coordinated(Box::new(result))),
         refusal().prop_map(ReplicaReply::Refused),
     ]
