@@ -28,13 +28,14 @@ pub(crate) struct DevArgs {
     /// Deletes what the folder keeps, first.
     #[arg(long)]
     pub(super) fresh: bool,
-    /// `stable`: counted from --base-port; `auto`: free ones.
-    #[arg(long, value_enum, default_value_t = PortChoice::Stable)]
-    pub(super) ports: PortChoice,
+    /// `stable`: counted from --base-port; `auto`: free ones. Default: as at the last start in this
+    /// folder, otherwise stable.
+    #[arg(long, value_enum)]
+    pub(super) ports: Option<PortChoice>,
     /// The n-th node listens at base + n for nodes, base + 2000 + n for RESP, base + 3000 + n for
-    /// REST, base + 4000 + n for gRPC.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u16).range(1..=60_000))]
-    pub(super) base_port: u16,
+    /// REST, base + 4000 + n for gRPC. Default: as at the last start, otherwise 5000.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=60_000))]
+    pub(super) base_port: Option<u16>,
     /// Sets a configuration key of every node: `--set storage.sync=always`. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::control::{Contact, NodeStatus};
-use super::ports::{Ports, local};
+use super::ports::{self, DEFAULT_BASE_PORT, PortChoice, Ports, local};
 
 /// Where a cluster is kept unless something else is said.
 pub(crate) const DEFAULT_FOLDER: &str = ".meridian-dev";
@@ -26,12 +26,14 @@ const MEMORY: &str = "dev.json";
 const CONTROL: &str = "control.json";
 
 /// What the folder remembers over stops.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Memory {
     version: u8,
     /// A shape's name, or an absolute path.
     shape: String,
+    choice: PortChoice,
+    base_port: u16,
     ports: BTreeMap<String, Ports>,
 }
 
@@ -82,14 +84,20 @@ impl Folder {
         Shape::parse(&text).with_context(|| format!("shape file {key}"))
     }
 
-    pub(super) fn ports_before(&self) -> &BTreeMap<String, Ports> {
-        &self.memory.ports
-    }
-
-    pub(super) fn remember(&mut self, ports: BTreeMap<String, Ports>) -> Result<()> {
-        self.memory.ports = ports;
-        let text = serde_json::to_string_pretty(&self.memory)?;
-        write_private(&self.path.join(MEMORY), &text)
+    /// Ports for every node, all free at this moment, and kept for the next start.
+    pub(super) fn choose_ports(
+        &mut self,
+        names: &[String],
+        choice: Option<PortChoice>,
+        base: Option<u16>,
+    ) -> Result<BTreeMap<String, Ports>> {
+        let memory = &mut self.memory;
+        memory.choice = choice.or(base.and(Some(PortChoice::Stable))).unwrap_or(memory.choice);
+        memory.base_port = base.unwrap_or(memory.base_port);
+        memory.ports = ports::choose(memory.choice, memory.base_port, names, &memory.ports)?;
+        let text = serde_json::to_string_pretty(memory)?;
+        write_private(&self.path.join(MEMORY), &text)?;
+        Ok(self.memory.ports.clone())
     }
 
     /// The cluster's secret: made once, kept with the data that it seals.
@@ -197,7 +205,8 @@ fn memory(folder: &Path, shape: Option<&str>) -> Result<Memory> {
     };
     let Ok(text) = fs::read_to_string(&path) else {
         let shape = asked.unwrap_or_else(|| DEFAULT_SHAPE.to_owned());
-        return Ok(Memory { version: 1, shape, ports: BTreeMap::new() });
+        let (choice, base_port) = (PortChoice::Stable, DEFAULT_BASE_PORT);
+        return Ok(Memory { version: 1, shape, choice, base_port, ports: BTreeMap::new() });
     };
     let memory: Memory =
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
@@ -270,7 +279,9 @@ mod tests {
         let mut folder = Folder::take(home.path(), false, Some("one-node")).unwrap();
         let second = Folder::take(home.path(), false, None).unwrap_err().to_string();
         assert!(second.starts_with("a cluster runs in "), "{second}");
-        folder.remember(BTreeMap::new()).unwrap();
+        let names = ["local-1".to_owned()];
+        let ports = folder.choose_ports(&names, Some(PortChoice::Auto), None).unwrap();
+        assert_eq!(folder.choose_ports(&names, None, None).unwrap(), ports);
         let secret = folder.secret().unwrap();
         drop(folder);
         let other = Folder::take(home.path(), false, Some("three-dc")).unwrap_err().to_string();

@@ -27,6 +27,9 @@ pub(super) struct Ports {
     pub(super) grpc: u16,
 }
 
+/// The base where none is given.
+pub(super) const DEFAULT_BASE_PORT: u16 = 5_000;
+
 /// Distances from the base, so that a port says what it is.
 const RESP: u32 = 2_000;
 const REST: u32 = 3_000;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use meridian_chaos::{LinkProxies, WayStatus};
+use meridian_chaos::LinkProxies;
 use tokio::sync::{mpsc, oneshot};
 
 use super::start::wait_for_life;
@@ -21,8 +21,20 @@ pub(super) struct Node {
 }
 
 pub(super) enum State {
-    Running { process: Process, paused: bool, end_expected: bool },
+    Running {
+        process: Process,
+        paused: bool,
+        end_expected: bool,
+        /// Who wants to know when it has ended.
+        killers: Vec<oneshot::Sender<Reply>>,
+    },
     Ended(String),
+}
+
+impl State {
+    pub(super) fn running(process: Process) -> Self {
+        Self::Running { process, paused: false, end_expected: false, killers: Vec::new() }
+    }
 }
 
 pub(super) struct Cluster {
@@ -42,7 +54,7 @@ impl Cluster {
             Command::Status => Ok(Reply::Status(self.status())),
             Command::Cut { from, to, one_way } => self.cut(&from, &to, one_way),
             Command::Heal { between } => self.heal(between),
-            Command::Kill { node } => self.kill(&node),
+            Command::Kill { node } => return self.kill(&node, reply),
             Command::Pause { node } => self.pause(&node, true),
             Command::Resume { node } => self.pause(&node, false),
             Command::Start { node } => match self.start(&node) {
@@ -74,13 +86,21 @@ impl Cluster {
         Ok(Reply::Done(format!("{a} ↔ {b} is open")))
     }
 
-    fn kill(&mut self, name: &str) -> Result<Reply, String> {
-        let node = self.node(name)?;
-        let State::Running { process, end_expected, .. } = &mut node.state else {
-            return Err(format!("{name} does not run"));
+    /// Answers once the process has ended, so that a start may follow at once.
+    fn kill(&mut self, name: &str, reply: oneshot::Sender<Reply>) {
+        let refused = match self.node(name) {
+            Ok(Node { state: State::Running { process, end_expected, killers, .. }, .. }) => {
+                if process.order(Order::Kill) {
+                    *end_expected = true;
+                    return killers.push(reply);
+                }
+                format!("{name} takes no orders at the moment")
+            }
+            Ok(_) => format!("{name} does not run"),
+            Err(why) => why,
         };
-        *end_expected = process.order(Order::Kill);
-        Ok(Reply::Done(format!("{name} is killed; `meridian dev start {name}` starts it again")))
+        // A caller that left does not read the answer.
+        let _ = reply.send(Reply::Refused(refused));
     }
 
     fn pause(&mut self, name: &str, pause: bool) -> Result<Reply, String> {
@@ -103,7 +123,7 @@ impl Cluster {
             return Err(format!("{name} runs already"));
         }
         let process = Process::start(&node.plan, ended).map_err(|error| format!("{error:#}"))?;
-        node.state = State::Running { process, paused: false, end_expected: false };
+        node.state = State::running(process);
         Ok(())
     }
 
@@ -131,7 +151,15 @@ impl Cluster {
     pub(super) fn ended(&mut self, ended: &Ended) -> bool {
         let Ok(node) = self.node(&ended.name) else { return false };
         let expected = matches!(node.state, State::Running { end_expected: true, .. });
-        node.state = State::Ended(ended.how.clone());
+        let before = std::mem::replace(&mut node.state, State::Ended(ended.how.clone()));
+        if let State::Running { killers, .. } = before {
+            let name = &ended.name;
+            let text = format!("{name} is killed; `meridian dev start {name}` starts it again");
+            for killer in killers {
+                // A caller that left does not read the answer.
+                let _ = killer.send(Reply::Done(text.clone()));
+            }
+        }
         expected
     }
 
@@ -172,12 +200,8 @@ impl Cluster {
             wan: self.wan,
             ready: self.ready,
             nodes: self.nodes.iter().map(Node::status).collect(),
-            links: self.link_status(),
+            links: self.links.status(),
         }
-    }
-
-    fn link_status(&self) -> Vec<WayStatus> {
-        self.links.status()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::dev::args::DevArgs;
 use crate::dev::control::{self, Contact, WAITING_COMMANDS};
 use crate::dev::folder::{Folder, random_token};
 use crate::dev::health;
-use crate::dev::ports::{self, Ports, local};
+use crate::dev::ports::{Ports, local};
 use crate::dev::process::{Plan, Process};
 
 /// How long a node may take until it answers: a replay of its whole log fits.
@@ -50,8 +50,7 @@ pub(super) async fn start(args: &DevArgs, output: Output) -> Result<(Cluster, In
     let shape = folder.shape()?;
     let topology = shape.topology();
     let names: Vec<String> = topology.nodes().iter().map(|node| node.name.clone()).collect();
-    let ports = ports::choose(args.ports, args.base_port, &names, folder.ports_before())?;
-    folder.remember(ports.clone())?;
+    let ports = folder.choose_ports(&names, args.ports, args.base_port)?;
     output.note(format_args!("starting {} ({}) ...", shape.name(), shape.about()));
     let links = links(&shape, &ports, args.wan).await?;
     let (ended_sender, ended) = mpsc::channel(WAITING_ENDS);
@@ -88,7 +87,7 @@ pub(super) async fn start(args: &DevArgs, output: Output) -> Result<(Cluster, In
     folder.write_contact(&contact)?;
     for node in &mut nodes {
         let process = Process::start(&node.plan, ended_sender.clone())?;
-        node.state = State::Running { process, paused: false, end_expected: false };
+        node.state = State::running(process);
     }
     let ready = watch_start(&nodes);
     let cluster = Cluster {
