@@ -226,6 +226,20 @@ mod tests {
         }
 
         #[test]
+        fn ranges_beyond_the_largest_number_are_refused(hi in u64::MAX - 4.., gap in 0u64..4) {
+            let mut out = vec![2];
+            for n in [hi - 1, 0, gap, 0] {
+                put_u64(&mut out, n);
+            }
+            // The second range is a single counter, two above the first at least.
+            let second = hi.checked_add(2).and_then(|n| n.checked_add(gap));
+            match (CounterSet::decode(&mut Reader::new(&out)), second) {
+                (Ok(set), Some(second)) => prop_assert!(set.contains(hi) && set.contains(second)),
+                (decoded, second) => prop_assert!(decoded.is_err() && second.is_none()),
+            }
+        }
+
+        #[test]
         fn behaves_at_the_largest_numbers_as_at_the_smallest(a in small(), b in small()) {
             // Mirrored: n stands for u64::MAX - n + 1, so that 1 is the largest number.
             let mirror = |s: &BTreeSet<u64>| of(&s.iter().map(|n| u64::MAX - (n - 1)).collect());

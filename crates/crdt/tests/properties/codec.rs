@@ -220,6 +220,28 @@ fn rows_of_another_spelling_are_refused() {
     refused(&huge, "more entries than any buffer holds");
 }
 
+#[test]
+fn clocks_of_another_spelling_are_refused() {
+    let actor = |node: u8| [&[node][..], &[7; 8]].concat();
+    let of = |actors: &[Vec<u8>]| {
+        let count = u8::try_from(actors.len()).expect("few actors");
+        [vec![1, count], actors.concat()].concat()
+    };
+    let with = |node, ranges: &[u8]| [&actor(node)[..], ranges].concat();
+    let (one, two) = (with(1, &[1, 0, 3]), with(2, &[1, 0, 3]));
+    let good = of(&[one.clone(), two.clone()]);
+    assert_eq!(VnodeClock::from_bytes(&good).map(|clock| clock.dots().len()), Ok(8));
+    let refused = |bytes: &[u8], why: &str| {
+        assert!(VnodeClock::from_bytes(bytes).is_err(), "{why}");
+    };
+    refused(&of(&[with(1, &[0])]), "an actor without counters");
+    refused(&of(&[one.clone(), one.clone()]), "an actor twice");
+    refused(&of(&[two, one.clone()]), "actors out of order");
+    refused(&[&of(&[one])[..], &[0]].concat(), "bytes left over");
+    refused(&[&[2], &good[1..]].concat(), "another version");
+    refused(&[&[1], &[0xff; 9][..], &[1]].concat(), "more actors than any buffer holds");
+}
+
 fn entry(counter: u64, value: Option<&'static str>) -> Entry {
     let value = value.map(|text| Bytes::from_static(text.as_bytes()));
     Entry { dot: dot(1, counter), stamp: Hlc(counter), expires: None, value }

@@ -108,6 +108,13 @@ proptest! {
             tail.absorb(policy, part(last));
             let mut right = part(base);
             right.absorb(policy, tail);
+            if let Some((first, rest)) = deltas.split_first() {
+                let mut operands = first.clone().into_row();
+                rest.iter().for_each(|delta| operands.absorb(policy, delta.clone().into_row()));
+                let mut whole = Row::default();
+                whole.absorb(policy, operands);
+                prop_assert_eq!(whole.to_bytes(), in_order.to_bytes());
+            }
             prop_assert_eq!(left.to_bytes(), in_order.to_bytes());
             prop_assert_eq!(right.to_bytes(), in_order.to_bytes());
         }
@@ -154,6 +161,8 @@ proptest! {
         prop_assert_eq!(stripped.full_context(&clock), row.full_context(&clock));
         prop_assert_eq!(stripped.reader_context(&clock), row.reader_context(&clock));
         prop_assert_eq!(stripped.context().stripped(&clock), stripped.context().clone());
+        let lacks_a_dot = row.entries().iter().any(|entry| !clock.contains(entry.dot));
+        prop_assert_eq!(row.is_news_to(&clock), lacks_a_dot || !row.context().is_empty());
         for (actor, counters) in stripped.context().dots().actors() {
             let lowest = counters.ranges().next().map_or(u64::MAX, |(lo, _)| lo);
             prop_assert!(lowest > clock.base(actor));

@@ -35,13 +35,17 @@ proptest! {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_refused(context in any_context()) {
+    fn every_flipped_bit_every_cut_and_every_byte_more_is_refused(context in any_context()) {
         let token = token(&context);
         for bit in 0..token.len() * 8 {
             let mut flipped = token.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(ContextToken::open(&key(), SCOPE, &flipped).is_err(), "bit {}", bit);
         }
+        let longer = [&token[..], &[0]].concat();
+        let longer = ContextToken::open(&key(), SCOPE, &longer);
+        let trailing = matches!(longer, Err(TokenError::Malformed(DecodeError::Trailing { .. })));
+        prop_assert!(trailing);
         for len in 0..token.len() {
             let cut = ContextToken::open(&key(), SCOPE, &token[..len]);
             prop_assert!(matches!(cut, Err(TokenError::Malformed(_) | TokenError::Forged)));
