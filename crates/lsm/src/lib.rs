@@ -59,3 +59,8 @@ pub use stats::{DbStats, LevelStats, TreeStats};
 pub use table::cache::CacheStats;
 pub use tree::Tree;
 pub use workers::Workers;
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
