@@ -16,6 +16,8 @@ mod read_set;
 mod required;
 mod route;
 pub mod tally;
+#[cfg(test)]
+mod testing;
 
 pub use failure::{Cause, Failure};
 pub use get::{GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions};

@@ -24,6 +24,8 @@ pub(crate) struct Reader {
     /// The datacenter's place in the tally.
     pub(crate) dc: u16,
     pub(crate) state: ReaderState,
+    /// Its link went down, or took no message: it is asked for nothing more.
+    pub(crate) lost: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ impl ReadSet {
                 asks.push((replica.node, kind));
             }
             let state = if asked { ReaderState::Asked(kind) } else { ReaderState::Spare };
-            Reader { node: replica.node, dc: replica.dc, state }
+            Reader { node: replica.node, dc: replica.dc, state, lost: false }
         });
         Self { readers: readers.collect(), tally: plan.tally.clone(), data_only: false }
     }
@@ -109,16 +111,32 @@ impl ReadSet {
         self.ask(at, kind, asks);
     }
 
-    /// Asks everybody who answered with a digest for the data; their digests count no more.
+    /// A replica is out of reach. What it answered before stands.
+    pub(crate) fn lost(&mut self, node: NodeId) -> bool {
+        if let Some(at) = self.find(node) {
+            self.readers[at].lost = true;
+        }
+        self.failed(node)
+    }
+
+    /// The answers differ: asks everybody who answered with a digest for the data, or a spare
+    /// where that one is out of reach by now. Digests count no more.
     pub(crate) fn ask_for_data(&mut self, asks: &mut Asks) {
         self.data_only = true;
         for reader in &mut self.readers {
-            if reader.state == ReaderState::Answered(ReadKind::Digest) {
-                self.tally.retract(reader.dc.into());
+            if reader.state != ReaderState::Answered(ReadKind::Digest) {
+                continue;
+            }
+            self.tally.retract(reader.dc.into());
+            if reader.lost {
+                self.tally.fail(reader.dc.into());
+                reader.state = ReaderState::Failed;
+            } else {
                 reader.state = ReaderState::Asked(ReadKind::Data);
                 asks.push((reader.node, ReadKind::Data));
             }
         }
+        self.top_up(asks);
     }
 
     /// Whether anybody who was asked has not answered.

@@ -50,6 +50,15 @@ struct Repair {
     holders: Tally,
     /// Who was sent it and has not answered.
     under_way: SmallVec<[NodeId; 2]>,
+    /// Who was sent it and went out of reach. It may have joined it all the same.
+    given_up: SmallVec<[NodeId; 1]>,
+}
+
+/// What is thought of replicas that were asked for something and have not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silent {
+    MayHold,
+    IsLost,
 }
 
 impl GetMachine {
@@ -80,7 +89,8 @@ impl GetMachine {
             GetEvent::DigestArrived { from, digest } => self.digest_arrived(from, digest, out),
             GetEvent::ReadRefused { from, refusal } => {
                 self.first_refusal.get_or_insert((from, refusal));
-                self.read_failed(from, out);
+                let news = self.readers.failed(from);
+                self.read_failed(from, news, out);
             }
             GetEvent::Repaired { from } => self.repaired(from),
             GetEvent::RepairRefused { from, refusal } => {
@@ -88,7 +98,8 @@ impl GetMachine {
                 self.repair_failed(from, out);
             }
             GetEvent::NodeDown { node } | GetEvent::SendRefused { to: node } => {
-                self.read_failed(node, out);
+                let news = self.readers.lost(node);
+                self.read_failed(node, news, out);
                 self.repair_failed(node, out);
             }
             GetEvent::TimePassed => {}
@@ -150,8 +161,8 @@ impl GetMachine {
         }
     }
 
-    fn read_failed(&mut self, node: NodeId, out: &mut GetActions) {
-        if !self.readers.failed(node) {
+    fn read_failed(&mut self, node: NodeId, news: bool, out: &mut GetActions) {
+        if !news {
             return;
         }
         match &mut self.state {
@@ -161,10 +172,8 @@ impl GetMachine {
                 push_reads(&asks, out);
             }
             State::Repairing(repair) => {
-                if let Some(at) = self.readers.find(node) {
-                    repair.holders.fail(self.readers.readers[at].dc.into());
-                }
-                self.repair_spare(true, out);
+                repair.will_not_hold(node, &mut self.readers);
+                self.repair_spares(out);
             }
             State::Lingering | State::Done => {}
         }
@@ -181,7 +190,9 @@ impl GetMachine {
                 self.readers.hedge(&mut asks);
                 push_reads(&asks, out);
             }
-            State::Repairing(_) => self.repair_spare(false, out),
+            State::Repairing(_) => {
+                self.repair_spare(Silent::IsLost, out);
+            }
             State::Lingering | State::Done => {}
         }
     }
@@ -259,16 +270,21 @@ impl GetMachine {
             reader,
             holders: self.readers.tally.without_acks(),
             under_way: SmallVec::new(),
+            given_up: SmallVec::new(),
         };
         for (node, version) in &self.versions {
             let Some(at) = self.readers.find(*node) else { continue };
+            let reader = &self.readers.readers[at];
             if version.row.entries() == repair.joined.row.entries() {
-                repair.holders.ack(self.readers.readers[at].dc.into());
+                repair.holders.ack(reader.dc.into());
+            } else if reader.lost {
+                repair.will_not_hold(*node, &mut self.readers);
             } else {
                 repair.send(*node, out);
             }
         }
         self.state = State::Repairing(Box::new(repair));
+        self.repair_spares(out);
     }
 
     /// An answer after the rows were joined: its maker holds the joined row, or is told it.
@@ -284,34 +300,48 @@ impl GetMachine {
 
     fn repaired(&mut self, from: NodeId) {
         let State::Repairing(repair) = &mut self.state else { return };
-        let Some(at) = self.readers.find(from) else { return };
-        if repair.take(from) {
-            repair.holders.ack(self.readers.readers[at].dc.into());
+        let Some(reader) = self.readers.find(from).map(|at| &mut self.readers.readers[at]) else {
+            return;
+        };
+        if take(&mut repair.given_up, from) {
+            reader.state = ReaderState::Answered(ReadKind::Data);
+            repair.holders.revive(reader.dc.into());
+        } else if !take(&mut repair.under_way, from) {
+            return;
         }
+        repair.holders.ack(reader.dc.into());
     }
 
     fn repair_failed(&mut self, node: NodeId, out: &mut GetActions) {
         let State::Repairing(repair) = &mut self.state else { return };
-        let Some(at) = self.readers.find(node) else { return };
-        if repair.take(node) {
-            repair.holders.fail(self.readers.readers[at].dc.into());
-            self.repair_spare(true, out);
+        if take(&mut repair.under_way, node) {
+            repair.given_up.push(node);
+            repair.will_not_hold(node, &mut self.readers);
+            self.repair_spares(out);
         }
     }
 
-    /// A replica that was not asked holds the joined row after a repair as well as any other.
-    fn repair_spare(&mut self, count_under_way: bool, out: &mut GetActions) {
-        let State::Repairing(repair) = &mut self.state else { return };
+    /// As many as are needed besides those that hold the row, or may.
+    fn repair_spares(&mut self, out: &mut GetActions) {
+        while self.repair_spare(Silent::MayHold, out) {}
+    }
+
+    /// A replica that was not asked holds the joined row after a repair as well as any other;
+    /// whether there was one to repair.
+    fn repair_spare(&mut self, silent: Silent, out: &mut GetActions) -> bool {
+        let State::Repairing(repair) = &mut self.state else { return false };
+        let may_hold = silent == Silent::MayHold;
         let counts = |reader: &Reader| match reader.state {
             ReaderState::Spare | ReaderState::Failed => false,
-            ReaderState::Asked(_) => count_under_way,
-            ReaderState::Answered(_) => count_under_way || !repair.under_way.contains(&reader.node),
+            ReaderState::Asked(_) => may_hold,
+            ReaderState::Answered(_) => may_hold || !repair.under_way.contains(&reader.node),
         };
-        if let Some(at) = nearest_useful(&self.readers.readers, &repair.holders, counts) {
-            let reader = &mut self.readers.readers[at];
-            reader.state = ReaderState::Answered(ReadKind::Data);
-            repair.send(reader.node, out);
-        }
+        let spare = nearest_useful(&self.readers.readers, &repair.holders, counts);
+        let Some(reader) = spare.map(|at| &mut self.readers.readers[at]) else { return false };
+        // From here it is one of those that answered and were stale.
+        reader.state = ReaderState::Answered(ReadKind::Data);
+        repair.send(reader.node, out);
+        true
     }
 
     fn reply_joined(&mut self, out: &mut GetActions) {
@@ -371,16 +401,24 @@ impl GetMachine {
 }
 
 impl Repair {
+    /// A replica cannot be told: it is out of reach, or refused.
+    fn will_not_hold(&mut self, node: NodeId, readers: &mut ReadSet) {
+        if let Some(reader) = readers.find(node).map(|at| &mut readers.readers[at]) {
+            reader.state = ReaderState::Failed;
+            self.holders.fail(reader.dc.into());
+        }
+    }
+
     fn send(&mut self, to: NodeId, out: &mut GetActions) {
         self.under_way.push(to);
         out.push(self.joined.repair_of(to));
     }
+}
 
-    /// Whether the node was sent the row and has not answered; from now on it has.
-    fn take(&mut self, node: NodeId) -> bool {
-        let at = self.under_way.iter().position(|&to| to == node);
-        at.map(|at| self.under_way.swap_remove(at)).is_some()
-    }
+/// Takes a node out of a list; whether it was there.
+fn take<A: smallvec::Array<Item = NodeId>>(nodes: &mut SmallVec<A>, node: NodeId) -> bool {
+    let at = nodes.iter().position(|&other| other == node);
+    at.map(|at| nodes.swap_remove(at)).is_some()
 }
 
 impl Reconciled {

@@ -205,8 +205,9 @@ impl PutMachine {
     }
 
     fn mint_failed(&mut self, refusal: Refusal, out: &mut PutActions) {
-        let cause = Cause::NotMinted { node: self.leader, refusal };
-        self.reply(Err(cause), out);
+        if !self.answered {
+            self.reply(Err(Cause::NotMinted { node: self.leader, refusal }), out);
+        }
         self.state = State::Done;
         out.push(PutAction::Done);
     }

@@ -1,1 +1,486 @@
+//! Every order of acks, refusals, broken links and timers, against an oracle that keeps its own
+//! account of what was sent to whom.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use meridian_crdt::Context;
+use meridian_service::{Effect, RequestError};
+use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId};
+
+use super::*;
+use crate::message::WriteDelta;
+use crate::plan::WritePlan;
+use crate::testing::{Cluster, Dice, HOME, LEVELS, delta, dot, row_key};
+
+/// Something that may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Minted,
+    MintFailed,
+    /// A replica applies its copy, acks, and forwards if it was asked to.
+    Acks(NodeId),
+    /// A forwarder acks, and stops before it forwards.
+    AcksAlone(NodeId),
+    Refuses(NodeId),
+    GoesDown(NodeId),
+    /// The last thing sent to it did not get into the link.
+    LinkRefuses(NodeId),
+    HintStored(NodeId),
+    TimePasses,
+}
+
+impl Next {
+    fn is_fault(self) -> bool {
+        !matches!(self, Self::Minted | Self::Acks(_) | Self::HintStored(_))
+    }
+}
+
+/// What the world knows of one replica.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Remote {
+    /// A copy is on its way, or waits there.
+    copy: bool,
+    /// That copy is to be forwarded to these.
+    forward_to: Vec<NodeId>,
+    /// The coordinator has sent it a copy itself.
+    addressed: bool,
+    acked: bool,
+    /// Who was to forward to it, acked, and did not.
+    left_by: Option<NodeId>,
+    /// Refused, down, or out of reach from the start.
+    failed: bool,
+    hints: u32,
+    hint_stored: bool,
+}
+
+#[derive(Clone)]
+struct World<'a> {
+    cluster: &'a Cluster,
+    level: ConsistencyLevel,
+    machine: PutMachine,
+    now: Millis,
+    remotes: BTreeMap<NodeId, Remote>,
+    minting: bool,
+    minted: bool,
+    refused: bool,
+    replies: Vec<Result<PutDone, Failure>>,
+    done: bool,
+    faults: u32,
+    trace: Vec<Next>,
+}
+
+const DEADLINE: Millis = Millis(100);
+
+impl<'a> World<'a> {
+    /// `None` where the plan refuses, rightly.
+    fn start(
+        cluster: &'a Cluster,
+        level: ConsistencyLevel,
+        down: &BTreeSet<NodeId>,
+        hint_after_ms: u64,
+    ) -> Option<Self> {
+        let alive = |node: NodeId| !down.contains(&node);
+        let (replicas, leader) = (cluster.replicas(), cluster.leader());
+        let plan = WritePlan::new(level, HOME, leader, replicas, alive, &cluster.topology);
+        let up = replicas.all().iter().copied().filter(|&node| alive(node)).collect();
+        let plan = match plan {
+            Err(error) => {
+                let refused = matches!(&error, RequestError::Unavailable { .. });
+                assert!(refused && error.effect() == Effect::NotApplied, "{error}");
+                assert!(!cluster.is_enough(level, &up), "{level} refused with {up:?} alive");
+                return None;
+            }
+            Ok(plan) => plan,
+        };
+        assert!(cluster.is_enough(level, &up), "{level} not refused with {up:?} alive");
+        let write = PutWrite { row: row_key(), write_id: None, epoch: Epoch(1) };
+        let timing = PutTiming { deadline: DEADLINE, hint_after_ms };
+        let mut actions = PutActions::new();
+        let machine = PutMachine::start(plan, write, timing, &mut actions);
+        assert_eq!(actions.as_slice(), [PutAction::Mint]);
+        let remote = |&node: &NodeId| (node, Remote { failed: !alive(node), ..Remote::default() });
+        Some(World {
+            cluster,
+            level,
+            machine,
+            now: Millis(0),
+            remotes: replicas.all().iter().map(remote).collect(),
+            minting: true,
+            minted: false,
+            refused: false,
+            replies: Vec::new(),
+            done: false,
+            faults: 0,
+            trace: Vec::new(),
+        })
+    }
+
+    fn possible(&self) -> Vec<Next> {
+        let mut next = Vec::new();
+        if self.done {
+            return next;
+        }
+        if self.minting {
+            next.extend([Next::Minted, Next::MintFailed]);
+        }
+        for (&node, remote) in &self.remotes {
+            if node == self.cluster.leader() {
+                continue;
+            }
+            if remote.copy {
+                next.extend([Next::Acks(node), Next::Refuses(node)]);
+                if !remote.forward_to.is_empty() {
+                    next.push(Next::AcksAlone(node));
+                }
+                if remote.addressed && !remote.failed {
+                    next.push(Next::LinkRefuses(node));
+                }
+            }
+            if !remote.failed {
+                next.push(Next::GoesDown(node));
+            }
+            if remote.hints > 0 && !remote.hint_stored {
+                next.push(Next::HintStored(node));
+            }
+        }
+        if self.machine.next_wakeup().is_some() {
+            next.push(Next::TimePasses);
+        }
+        next
+    }
+
+    fn happen(&mut self, next: Next) {
+        self.trace.push(next);
+        self.faults += u32::from(next.is_fault());
+        let leader = self.cluster.leader();
+        let event = match next {
+            Next::Minted => {
+                (self.minting, self.minted) = (false, true);
+                self.remote(leader).acked = true;
+                PutEvent::Minted(delta(dot(leader, 1), "value", Context::default()))
+            }
+            Next::MintFailed => {
+                self.minting = false;
+                PutEvent::MintFailed(Refusal::Overloaded)
+            }
+            Next::Acks(node) | Next::AcksAlone(node) => {
+                let forward_to = std::mem::take(&mut self.remote(node).forward_to);
+                let remote = self.remote(node);
+                (remote.copy, remote.acked) = (false, true);
+                for to in forward_to {
+                    let remote = self.remote(to);
+                    if next == Next::AcksAlone(node) {
+                        remote.left_by = Some(node);
+                    } else {
+                        remote.copy |= !remote.acked;
+                    }
+                }
+                PutEvent::ReplicaAcked { from: node }
+            }
+            Next::Refuses(node) => {
+                let remote = self.remote(node);
+                (remote.copy, remote.failed) = (false, true);
+                remote.forward_to.clear();
+                self.refused = true;
+                PutEvent::ReplicaRefused { from: node, refusal: Refusal::Overloaded }
+            }
+            Next::GoesDown(node) => {
+                // What is on its way may still arrive, and its ack as well.
+                self.remote(node).failed = true;
+                PutEvent::NodeDown { node }
+            }
+            Next::LinkRefuses(node) => {
+                let remote = self.remote(node);
+                (remote.copy, remote.failed) = (false, true);
+                remote.forward_to.clear();
+                PutEvent::SendRefused { to: node }
+            }
+            Next::HintStored(node) => {
+                self.remote(node).hint_stored = true;
+                PutEvent::HintStored { target: node }
+            }
+            Next::TimePasses => {
+                self.now = self.machine.next_wakeup().unwrap().max(self.now);
+                PutEvent::TimePassed
+            }
+        };
+        let mut actions = PutActions::new();
+        self.machine.step(event, self.now, &mut actions);
+        for action in actions {
+            self.perform(action);
+        }
+        self.check();
+    }
+
+    fn remote(&mut self, node: NodeId) -> &mut Remote {
+        self.remotes.get_mut(&node).unwrap()
+    }
+
+    fn perform(&mut self, action: PutAction) {
+        assert!(!self.done, "{action:?} after Done: {:?}", self.trace);
+        match action {
+            PutAction::Mint => panic!("minted twice: {:?}", self.trace),
+            PutAction::Send { to, write } => self.send(to, write),
+            PutAction::StoreHint { target, write } => {
+                assert!(write.hinted && write.forward_to.is_empty());
+                self.remote(target).hints += 1;
+            }
+            PutAction::Reply(reply) => self.replies.push(reply),
+            PutAction::Done => self.done = true,
+        }
+    }
+
+    fn send(&mut self, to: NodeId, write: WriteDelta) {
+        assert!(!write.hinted && write.reply_to == self.cluster.leader());
+        for &other in &write.forward_to {
+            assert_eq!(self.cluster.dc_of(other), self.cluster.dc_of(to), "forwarded outside");
+            assert_ne!(self.cluster.dc_of(other), HOME);
+        }
+        let remote = self.remote(to);
+        assert!(!remote.failed && !remote.acked, "sent to {to}: {remote:?}");
+        (remote.copy, remote.addressed, remote.forward_to) = (true, true, write.forward_to);
+    }
+
+    fn acked(&self) -> BTreeSet<NodeId> {
+        let acked = self.remotes.iter().filter(|(_, remote)| remote.acked);
+        acked.map(|(&node, _)| node).collect()
+    }
+
+    fn may_ack(&self) -> BTreeSet<NodeId> {
+        let may = self.remotes.iter().filter(|(_, remote)| remote.acked || !remote.failed);
+        may.map(|(&node, _)| node).collect()
+    }
+
+    fn check(&self) {
+        let trace = &self.trace;
+        assert!(self.replies.len() <= 1, "two replies: {trace:?}");
+        for (node, remote) in &self.remotes {
+            assert!(remote.hints <= 1, "{node} has two hints: {trace:?}");
+            if self.done && self.minted {
+                assert!(remote.acked || remote.hints == 1, "{node} is forgotten: {trace:?}");
+            }
+            if self.minted && !remote.acked {
+                assert!(
+                    remote.failed == (remote.hints == 1) || self.now > Millis(0),
+                    "{node} failed and has no hint, or the other way round: {trace:?}"
+                );
+            }
+        }
+        self.check_copies();
+        self.check_reply();
+        if self.done {
+            assert_eq!(self.replies.len(), 1, "done without a reply: {trace:?}");
+        }
+    }
+
+    /// Whoever may ack has been sent a copy, or somebody who can be reached was asked to.
+    fn check_copies(&self) {
+        if !self.minted {
+            return;
+        }
+        for (node, remote) in self.remotes.iter().filter(|(_, r)| !r.acked && !r.failed) {
+            let forwarded = self
+                .remotes
+                .values()
+                .any(|other| other.forward_to.contains(node) && other.copy && !other.failed);
+            // A forwarder that acked and stopped is known only once its link is down.
+            let left = remote.left_by.is_some_and(|by| !self.remotes[&by].failed);
+            assert!(
+                remote.copy || remote.addressed || forwarded || left,
+                "{node} gets no copy: {:?}",
+                self.trace
+            );
+        }
+    }
+
+    fn check_reply(&self) {
+        let trace = &self.trace;
+        let acked = self.acked();
+        let enough = self.cluster.is_enough(self.level, &acked);
+        match self.replies.first() {
+            None if self.minted => {
+                assert!(!enough, "{} is met by {acked:?} and not answered: {trace:?}", self.level);
+                let may = self.may_ack();
+                let reachable = self.cluster.is_enough(self.level, &may);
+                assert!(reachable, "{} is out of reach and not answered: {trace:?}", self.level);
+                assert!(self.now < DEADLINE, "the deadline passed unanswered: {trace:?}");
+            }
+            None => assert!(self.now < DEADLINE, "the deadline passed unanswered: {trace:?}"),
+            Some(Ok(done)) => {
+                assert!(enough, "{} answered with {acked:?}: {trace:?}", self.level);
+                assert_eq!(done.dot, dot(self.cluster.leader(), 1));
+            }
+            Some(Err(_)) => {}
+        }
+    }
+
+    /// Looks at an error when it is given: later acks change the counts.
+    fn check_error(&self) {
+        let Some(Err(failure)) = self.replies.first() else { return };
+        let error = failure.clone().into_error(&self.cluster.topology);
+        let counts = self.cluster.count(&self.acked());
+        let reported = match &error {
+            RequestError::Timeout { acks, write, .. } => {
+                assert!(*write && !self.refused, "{error}: {:?}", self.trace);
+                acks
+            }
+            RequestError::Failed { acks, why, write, .. } => {
+                assert_eq!(*write, self.refused, "{error}");
+                assert!(why.contains("overloaded"), "{why}");
+                acks
+            }
+            other => panic!("{other}"),
+        };
+        for tally in reported {
+            let dc = self.cluster.topology.dc_id(&tally.datacenter).unwrap();
+            assert_eq!(tally.acked, counts.get(&dc).copied().unwrap_or(0), "{error}");
+            assert_eq!(tally.replicas, self.cluster.replicas().in_dc(dc).len());
+        }
+        assert_eq!(reported.len(), self.cluster.topology.dcs().len());
+        let minted = self.minted || self.minting;
+        let expected = if minted { Effect::Unknown } else { Effect::NotApplied };
+        assert_eq!(error.effect(), expected, "{error}: {:?}", self.trace);
+        if self.now < DEADLINE && self.minted {
+            let may = self.may_ack();
+            assert!(!self.cluster.is_enough(self.level, &may), "gave up early: {:?}", self.trace);
+        }
+    }
+
+    fn then(&self, next: Next) -> Self {
+        let mut world = self.clone();
+        world.happen(next);
+        if world.replies.len() > self.replies.len() {
+            world.check_error();
+        }
+        world
+    }
+
+    /// With nothing more coming but time, the machine comes to its end.
+    fn check_end(&self) {
+        let mut world = self.clone();
+        for _ in 0..4 {
+            if world.done {
+                return;
+            }
+            world = world.then(Next::TimePasses);
+        }
+        assert!(world.done, "not done: {:?}", world.trace);
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?}{:?}", self.machine, self.remotes).hash(&mut hasher);
+        (self.now.0, self.faults, self.done, self.replies.len()).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// Walks through every order of events with at most so many faults; how many states there are.
+fn explore(start: World<'_>, most_faults: u32) -> usize {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![start];
+    while let Some(world) = open.pop() {
+        if !seen.insert(world.fingerprint()) {
+            continue;
+        }
+        world.check_end();
+        for next in world.possible() {
+            if world.faults < most_faults || !next.is_fault() {
+                open.push(world.then(next));
+            }
+        }
+    }
+    seen.len()
+}
+
+/// Hints after the deadline, and before it.
+const HINT_AFTER: [u64; 2] = [200, 40];
+
+fn explore_every_level(cluster: &Cluster, downs: &[BTreeSet<NodeId>], most_faults: u32) -> usize {
+    let mut states = 0;
+    for level in LEVELS {
+        for down in downs {
+            for hint_after in HINT_AFTER {
+                if let Some(world) = World::start(cluster, level, down, hint_after) {
+                    states += explore(world, most_faults);
+                }
+            }
+        }
+    }
+    states
+}
+
+/// Every set of nodes that may be down besides the leader.
+fn every_down(cluster: &Cluster) -> Vec<BTreeSet<NodeId>> {
+    let others: Vec<NodeId> =
+        cluster.replicas().all().iter().copied().filter(|&n| n != cluster.leader()).collect();
+    (0..1_u32 << others.len())
+        .map(|set| (0..others.len()).filter(|at| set >> at & 1 == 1).map(|at| others[at]).collect())
+        .collect()
+}
+
+#[test]
+fn every_order_on_one_node() {
+    let cluster = Cluster::new(&[1]);
+    assert!(explore_every_level(&cluster, &every_down(&cluster), 9) > 50);
+}
+
+#[test]
+fn every_order_on_three_nodes() {
+    let cluster = Cluster::new(&[3]);
+    assert!(explore_every_level(&cluster, &every_down(&cluster), 9) > 2_000);
+}
+
+#[test]
+fn every_order_on_two_datacenters_of_two() {
+    let cluster = Cluster::new(&[2, 2]);
+    assert!(explore_every_level(&cluster, &every_down(&cluster), 9) > 10_000);
+}
+
+#[test]
+fn every_order_with_one_fault_on_two_datacenters_of_three() {
+    let cluster = Cluster::new(&[3, 3]);
+    let remote: BTreeSet<NodeId> =
+        cluster.replicas().in_dc(meridian_types::DcId(1)).iter().copied().collect();
+    let one = remote.iter().copied().take(1).collect();
+    let downs = [BTreeSet::new(), one, remote];
+    assert!(explore_every_level(&cluster, &downs, 1) > 10_000);
+}
+
+#[test]
+fn random_orders_on_three_datacenters_of_three() {
+    let cluster = Cluster::new(&[3, 3, 3]);
+    let mut dice = Dice(1);
+    let mut answered = BTreeMap::<(ConsistencyLevel, bool), u32>::new();
+    for walk in 0..6_000 {
+        let level = LEVELS[walk % LEVELS.len()];
+        let all = cluster.replicas().all();
+        let most_faults = [0, 1, 3, 99][dice.below(4)];
+        let down = (0..dice.below(4).min(most_faults))
+            .map(|_| all[dice.below(all.len())])
+            .filter(|&node| node != cluster.leader())
+            .collect();
+        let hint_after = HINT_AFTER[dice.below(2)];
+        let Some(mut world) = World::start(&cluster, level, &down, hint_after) else { continue };
+        loop {
+            let possible = world.possible();
+            if possible.is_empty() {
+                break;
+            }
+            let next = possible[dice.below(possible.len())];
+            let bounded = usize::try_from(world.faults).unwrap() >= most_faults;
+            // Time may always pass: somebody may be silent for ever.
+            if next.is_fault() && bounded && possible.iter().any(|next| !next.is_fault()) {
+                continue;
+            }
+            world = world.then(next);
+        }
+        assert!(world.done);
+        *answered.entry((level, world.replies[0].is_ok())).or_default() += 1;
+    }
+    for level in LEVELS {
+        assert!(answered.contains_key(&(level, true)), "{level} never met: {answered:?}");
+        assert!(answered.contains_key(&(level, false)), "{level} never failed: {answered:?}");
+    }
+}
