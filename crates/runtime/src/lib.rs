@@ -1,2 +1,45 @@
-//! Clock, timers and jobs on tokio: carries out what the machines ask for
+//! The driver: clock, timers, links, threads. Carries out what the machines ask for.
+//!
+//! ```text
+//! serve/*        requests, resolved to rows
+//!   put get page     each runs its machine where the request arrived
+//!     exchange         waiting machines by call number; stepped by whoever brings the event
+//! peer           messages of other nodes, done on the link's task
+//! control        one task: hints to deliver, clocks to compare (meridian-node)
+//! ```
+//!
+//! Knows: how to keep time, reach other nodes, and do what an action says.
+//! Must not know: quorum rules, protocols of doors, formats.
+//!
+//! Locks: a waiting request's own lock is the only one held while its actions are done; nothing
+//! that is called with it held takes another request's lock.
 #![deny(missing_docs)]
+#![allow(
+    clippy::disallowed_types,
+    reason = "driver crate: nothing here depends on iteration order of standard maps"
+)]
+
+mod anti_entropy;
+mod background;
+mod catalog;
+mod clock;
+mod control;
+mod error;
+mod exchange;
+mod figures;
+mod get;
+mod hints;
+mod in_flight;
+mod intents;
+mod node;
+mod options;
+mod page;
+mod peer;
+mod peers;
+mod put;
+mod serve;
+
+pub use error::{StartError, StopError};
+pub use figures::Condition;
+pub use node::Node;
+pub use options::NodeOptions;

@@ -1,0 +1,232 @@
+//! Compares clocks with peers and pulls what differs (rule 7); serves the same to them.
+
+use std::sync::Arc;
+
+use meridian_node::{AntiEntropyAction, AntiEntropyEvent, NodeEvent};
+use meridian_repair::message::{
+    PullPage, PullPosition, PullRequest, PulledRow, RepairReply, RepairRequest,
+};
+use meridian_repair::{
+    PullAction, PullError, PullEvent, PullKind, PullOptions, PullSession, Pulled, combined_digest,
+    differing,
+};
+use meridian_store::StoreError;
+use meridian_transport::Class;
+use meridian_types::{KeyspaceId, NodeId, VnodeId};
+use meridian_wire::replica::PeerBody;
+
+use crate::control::ControlEvent;
+use crate::exchange::Lost;
+use crate::node::Inner;
+
+/// How long a comparison waits for its answer; the machine gives up at the same time.
+const COMPARE_TIMEOUT_MS: u64 = meridian_node::limits::COMPARE_TIMEOUT_MS;
+
+/// How long a pull waits for one page.
+const PAGE_TIMEOUT_MS: u64 = 10_000;
+
+/// Bytes of rows in one page of a pull: small enough to share a link with requests.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// The keyspaces of which this node has vnodes in common with each peer.
+pub(crate) fn shares(inner: &Inner) -> Vec<(NodeId, KeyspaceId)> {
+    let view = inner.catalog.load();
+    let mut shares = Vec::new();
+    for keyspace in view.keyspaces() {
+        for peer in inner.peers.iter() {
+            if inner.shared_vnodes(keyspace.def.id, peer.id).next().is_some() {
+                shares.push((peer.id, keyspace.def.id));
+            }
+        }
+    }
+    shares
+}
+
+/// Does what the machine asks for, in a task of its own.
+pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
+    let inner = Arc::clone(inner);
+    match action {
+        AntiEntropyAction::Compare { peer, keyspace } => {
+            tokio::spawn(async move {
+                let event = match compare(&inner, peer, keyspace).await {
+                    Some(differing) => AntiEntropyEvent::Compared { peer, keyspace, differing },
+                    None => AntiEntropyEvent::CompareFailed { peer, keyspace },
+                };
+                inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(event)));
+            });
+        }
+        AntiEntropyAction::Pull { peer, keyspace, vnode } => {
+            tokio::spawn(async move {
+                match pull(&inner, peer, keyspace, vnode).await {
+                    Ok(pulled) => inner.peers.pulled(peer, pulled.rows),
+                    Err(error) => {
+                        tracing::debug!(peer = inner.name_of(peer), %vnode, %error, "a pull ended");
+                    }
+                }
+                let ended = AntiEntropyEvent::PullEnded { keyspace, vnode };
+                inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(ended)));
+            });
+        }
+    }
+}
+
+async fn compare(inner: &Arc<Inner>, peer: NodeId, keyspace: KeyspaceId) -> Option<Vec<VnodeId>> {
+    let mine = digests(inner, keyspace, peer).await?;
+    let digest = combined_digest(mine.iter().copied());
+    let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest });
+    match inner.ask(peer, Class::Background, None, body, COMPARE_TIMEOUT_MS).await {
+        Ok(PeerBody::RepairReply(RepairReply::Same)) => Some(Vec::new()),
+        Ok(PeerBody::RepairReply(RepairReply::Differs(theirs))) => Some(differing(&mine, &theirs)),
+        _ => None,
+    }
+}
+
+/// Digests of the clocks that this node shares with a peer; off the async threads, because the
+/// clocks of a node's thousands of vnodes take a while after a burst of writes.
+async fn digests(
+    inner: &Arc<Inner>,
+    keyspace: KeyspaceId,
+    peer: NodeId,
+) -> Option<Vec<(VnodeId, u128)>> {
+    let inner = Arc::clone(inner);
+    let digests = move || {
+        let vnodes: Vec<VnodeId> = inner.shared_vnodes(keyspace, peer).collect();
+        inner.store.clock_digests(keyspace, &vnodes)
+    };
+    tokio::task::spawn_blocking(digests).await.ok()
+}
+
+/// Runs one pull session to its end.
+async fn pull(
+    inner: &Arc<Inner>,
+    peer: NodeId,
+    keyspace: KeyspaceId,
+    vnode: VnodeId,
+) -> Result<Pulled, PullError> {
+    let own = (*inner.store.clock(keyspace, vnode)).clone();
+    let options = PullOptions {
+        keyspace,
+        vnode,
+        kind: PullKind::Missing,
+        page_bytes: PAGE_BYTES,
+        page_timeout_ms: PAGE_TIMEOUT_MS,
+    };
+    let mut actions = Vec::new();
+    let mut session = PullSession::start(options, own, inner.clock.now(), &mut actions);
+    loop {
+        let Some(action) = actions.pop() else { return Err(PullError::PeerDown) };
+        let event = match action {
+            PullAction::Request(request) => ask_page(inner, peer, request).await,
+            PullAction::Join { rows, coverage, sweep: _ } => {
+                let joined = join_rows(inner, keyspace, vnode, rows, coverage).await;
+                joined.map_or_else(PullEvent::JoinFailed, |()| PullEvent::Joined)
+            }
+            PullAction::JoinClock { clock, own_entries: _ } => {
+                let inner = Arc::clone(inner);
+                let join = move || inner.store.join_clock(keyspace, vnode, &clock);
+                joined_event(tokio::task::spawn_blocking(join).await)
+            }
+            PullAction::Ended(result) => return result,
+        };
+        session.step(event, inner.clock.now(), &mut actions);
+    }
+}
+
+async fn ask_page(inner: &Arc<Inner>, peer: NodeId, request: PullRequest) -> PullEvent {
+    let body = PeerBody::Repair(RepairRequest::Pull(request));
+    match inner.ask(peer, Class::Background, None, body, PAGE_TIMEOUT_MS).await {
+        Ok(PeerBody::RepairReply(RepairReply::Page(page))) => PullEvent::PageArrived(page),
+        Ok(PeerBody::RepairReply(RepairReply::Refused(why))) => PullEvent::Refused(why),
+        Ok(_) => PullEvent::Refused("answered something else".to_owned()),
+        Err(Lost::Late) => PullEvent::Refused("no page came in time".to_owned()),
+        Err(Lost::Down | Lost::NotSent) => PullEvent::PeerDown,
+    }
+}
+
+async fn join_rows(
+    inner: &Arc<Inner>,
+    keyspace: KeyspaceId,
+    vnode: VnodeId,
+    rows: Vec<PulledRow>,
+    coverage: meridian_crdt::VnodeClock,
+) -> Result<(), String> {
+    let inner = Arc::clone(inner);
+    let join = move || {
+        for PulledRow { table, key, row } in &rows {
+            inner.store.join_pulled(keyspace, vnode, *table, key, row, &coverage)?;
+        }
+        Ok::<(), StoreError>(())
+    };
+    match tokio::task::spawn_blocking(join).await {
+        Ok(joined) => joined.map_err(|error| error.to_string()),
+        Err(stopped) => Err(stopped.to_string()),
+    }
+}
+
+fn joined_event(joined: Result<Result<(), StoreError>, tokio::task::JoinError>) -> PullEvent {
+    match joined {
+        Ok(Ok(())) => PullEvent::Joined,
+        Ok(Err(error)) => PullEvent::JoinFailed(error.to_string()),
+        Err(stopped) => PullEvent::JoinFailed(stopped.to_string()),
+    }
+}
+
+impl Inner {
+    /// The vnodes of a keyspace that both this node and a peer hold, in their order.
+    pub(crate) fn shared_vnodes(
+        &self,
+        keyspace: KeyspaceId,
+        peer: NodeId,
+    ) -> impl Iterator<Item = VnodeId> + use<> {
+        let view = self.catalog.load();
+        let placement = view.keyspace(keyspace).map(|k| Arc::clone(&k.placement));
+        let me = self.id;
+        placement.into_iter().flat_map(move |placement| {
+            let shared = placement.vnode_count().vnodes().filter(|&vnode| {
+                let replicas = placement.replicas(vnode);
+                replicas.contains(me) && replicas.contains(peer)
+            });
+            shared.collect::<Vec<_>>()
+        })
+    }
+
+    /// Answers a peer that compares clocks.
+    pub(crate) fn compare_clocks(
+        &self,
+        peer: NodeId,
+        keyspace: KeyspaceId,
+        digest: u128,
+    ) -> RepairReply {
+        if self.catalog.load().keyspace(keyspace).is_none() {
+            return RepairReply::Refused(format!("keyspace {keyspace} is not known here yet"));
+        }
+        let vnodes: Vec<VnodeId> = self.shared_vnodes(keyspace, peer).collect();
+        let mine = self.store.clock_digests(keyspace, &vnodes);
+        if combined_digest(mine.iter().copied()) == digest {
+            return RepairReply::Same;
+        }
+        RepairReply::Differs(mine)
+    }
+
+    /// Answers a peer that pulls.
+    pub(crate) fn serve_pull(&self, request: &PullRequest) -> RepairReply {
+        let PullRequest { keyspace, vnode, clock, after, full, max_bytes } = request;
+        let after = after.as_ref().map(|position| (position.table, position.at.clone()));
+        let bytes = (*max_bytes).min(PAGE_BYTES);
+        match self.store.pull_page(*keyspace, *vnode, clock, after, *full, bytes) {
+            Ok(page) => RepairReply::Page(PullPage {
+                clock: (*page.clock).clone(),
+                rows: page
+                    .rows
+                    .into_iter()
+                    .map(|(table, key, row)| PulledRow { table, key, row })
+                    .collect(),
+                next: page.next.map(|(table, at)| PullPosition { table, at }),
+            }),
+            Err(error) => {
+                self.note_storage_error(&error);
+                RepairReply::Refused(error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The catalog as the data path reads it: names and ids to tables, with their placements.
+//!
+//! INVARIANT: a [`CatalogView`] is never changed, only replaced, so a request that resolved its
+//! table once plans with one placement from start to end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meridian_coordinator::Segments;
+use meridian_topology::{KeyspaceMap, Placement, Topology};
+use meridian_types::{Catalog, KeyspaceDef, KeyspaceId, TableDef, TableId, TableName};
+
+/// A keyspace with the replicas of each of its vnodes.
+#[derive(Debug)]
+pub(crate) struct KeyspaceView {
+    pub(crate) def: KeyspaceDef,
+    pub(crate) placement: Arc<Placement>,
+    /// Runs of the ring that the same nodes hold, for scans.
+    pub(crate) segments: Arc<Segments>,
+}
+
+/// A table that requests can be planned for.
+#[derive(Debug)]
+pub(crate) struct TableRef {
+    pub(crate) def: Arc<TableDef>,
+    pub(crate) keyspace: Arc<KeyspaceView>,
+}
+
+/// Everything that a request needs to know of the catalog.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogView {
+    tables: BTreeMap<TableName, Arc<TableRef>>,
+    keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
+}
+
+impl CatalogView {
+    /// Builds the view; keyspaces that do not fit this cluster are left out and logged, because
+    /// their requests cannot be placed, while the others' can.
+    pub(crate) fn build(catalog: &Catalog, topology: &Topology, before: &Self) -> Self {
+        let mut keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>> = BTreeMap::new();
+        for def in catalog.keyspaces() {
+            if let Some(same) = before.keyspaces.get(&def.id).filter(|k| k.def == *def) {
+                keyspaces.insert(def.id, Arc::clone(same));
+                continue;
+            }
+            match place(def, topology, before, &keyspaces) {
+                Ok((placement, segments)) => {
+                    let view = KeyspaceView { def: def.clone(), placement, segments };
+                    keyspaces.insert(def.id, Arc::new(view));
+                }
+                Err(error) => {
+                    tracing::error!(keyspace = def.name, %error, "the keyspace cannot be placed");
+                }
+            }
+        }
+        let tables = catalog.tables().filter_map(|def| {
+            let keyspace = Arc::clone(keyspaces.get(&def.keyspace)?);
+            let table = TableRef { def: Arc::new(def.clone()), keyspace };
+            Some((def.name.clone(), Arc::new(table)))
+        });
+        Self { tables: tables.collect(), keyspaces }
+    }
+
+    pub(crate) fn table(&self, name: &TableName) -> Option<&Arc<TableRef>> {
+        self.tables.get(name)
+    }
+
+    /// The table with this id. Off the data path: tables are found by name there.
+    pub(crate) fn table_by_id(&self, id: TableId) -> Option<&Arc<TableRef>> {
+        self.tables.values().find(|table| table.def.id == id)
+    }
+
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {
+        self.keyspaces.get(&id)
+    }
+
+    pub(crate) fn keyspaces(&self) -> impl Iterator<Item = &Arc<KeyspaceView>> {
+        self.keyspaces.values()
+    }
+}
+
+/// Keyspaces with equal replication maps share one placement: it is the largest thing in the view.
+fn place(
+    def: &KeyspaceDef,
+    topology: &Topology,
+    before: &CatalogView,
+    now: &BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
+) -> Result<(Arc<Placement>, Arc<Segments>), meridian_topology::PlacementError> {
+    let known = now.values().chain(before.keyspaces.values());
+    if let Some(same) = known.into_iter().find(|k| k.def.replication == def.replication) {
+        return Ok((Arc::clone(&same.placement), Arc::clone(&same.segments)));
+    }
+    let names = def.replication.iter().map(|(dc, &n)| (dc.as_str(), n));
+    let map = KeyspaceMap::from_names(topology, names)?;
+    let placement = Placement::initial(topology, &map)?;
+    let segments = Segments::of(&placement);
+    Ok((Arc::new(placement), Arc::new(segments)))
+}

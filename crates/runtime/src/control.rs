@@ -1,0 +1,250 @@
+//! The control plane's task: owns the machines that deliver hints and compare clocks, and does
+//! what they ask for.
+//!
+//! Events come through one bounded queue. An event that finds it full is dropped where that does
+//! no harm, because the machines have timers for answers that never come.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta};
+use meridian_node::{
+    AntiEntropyEvent, AntiEntropyOptions, HandoffAction, HandoffEvent, LivenessChange, Node,
+    NodeAction, NodeEvent,
+};
+use meridian_store::{Hint, HintId};
+use meridian_transport::Class;
+use meridian_types::{Millis, NodeId};
+use meridian_wire::replica::PeerBody;
+use tokio::sync::mpsc;
+
+use crate::exchange::epoch_of;
+use crate::node::Inner;
+use crate::put::millis;
+
+/// Most events that wait for the control plane.
+pub(crate) const MAX_EVENTS: usize = 65_536;
+
+/// Most bytes of hints that are loaded at a time, for one replica.
+const HINT_PAGE_BYTES: usize = 4 << 20;
+
+/// How long one hint waits for its answer. The machine gives up at about the same time.
+const HINT_TIMEOUT_MS: u64 = meridian_node::limits::HINT_TIMEOUT_MS;
+
+/// What the control plane is told.
+pub(crate) enum ControlEvent {
+    Node(NodeEvent),
+    /// Hints that were read from the log, for [`HandoffEvent::PageLoaded`].
+    Loaded {
+        target: NodeId,
+        after: Option<HintId>,
+        hints: Vec<(HintId, Hint)>,
+    },
+    /// There are other keyspaces than before.
+    CatalogChanged,
+}
+
+/// Where the control plane is told things.
+#[derive(Clone)]
+pub(crate) struct ControlSender(mpsc::Sender<ControlEvent>);
+
+impl ControlSender {
+    pub(crate) fn tell(&self, event: ControlEvent) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.0.try_send(event) {
+            tracing::warn!(limit = MAX_EVENTS, "the control plane is behind; an event is dropped");
+        }
+    }
+}
+
+pub(crate) fn queue() -> (ControlSender, mpsc::Receiver<ControlEvent>) {
+    let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+    (ControlSender(sender), receiver)
+}
+
+/// The machine, and what it holds on to.
+struct Control {
+    inner: Arc<Inner>,
+    node: Node,
+    /// Hints that are loaded and not delivered yet; bounded by the machine's page.
+    loaded: BTreeMap<(NodeId, HintId), Hint>,
+}
+
+/// Runs until the node is dropped.
+pub(crate) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<ControlEvent>, seed: u64) {
+    let options = AntiEntropyOptions {
+        interval_ms: millis(inner.options.anti_entropy_every),
+        ..AntiEntropyOptions::new(seed)
+    };
+    let peers = inner.topology.nodes().iter().map(|node| node.id);
+    let node = Node::new(inner.id, peers, options, inner.clock.now());
+    let mut control = Control { inner, node, loaded: BTreeMap::new() };
+    for target in control.inner.hints.counts().into_keys() {
+        control.step(NodeEvent::Handoff(HandoffEvent::HintsKept { target }));
+    }
+    control.share_keyspaces();
+    loop {
+        let wakeup = control.node.next_wakeup();
+        let now = control.inner.clock.now();
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => control.take(event),
+                None => return,
+            },
+            () = until(wakeup, now) => control.step(NodeEvent::TimePassed),
+        }
+    }
+}
+
+/// Waits until a time, or for ever. A time that has come is waited for a millisecond, so that a
+/// machine that asks for the past does not spin.
+async fn until(at: Option<Millis>, now: Millis) {
+    match at {
+        Some(at) => {
+            let wait = at.since(now).max(1);
+            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Control {
+    fn take(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::CatalogChanged => self.share_keyspaces(),
+            ControlEvent::Loaded { target, after, hints } => {
+                let after = after.map(|id| meridian_node::HintId(id.0));
+                let ids = hints.iter().map(|(id, _)| meridian_node::HintId(id.0)).collect();
+                self.loaded.extend(hints.into_iter().map(|(id, hint)| ((target, id), hint)));
+                self.step(NodeEvent::Handoff(HandoffEvent::PageLoaded { target, after, ids }));
+            }
+            ControlEvent::Node(event) => {
+                if let NodeEvent::Handoff(
+                    HandoffEvent::Delivered { target, id } | HandoffEvent::Refused { target, id },
+                ) = &event
+                {
+                    self.loaded.remove(&(*target, HintId(id.0)));
+                }
+                self.step(event);
+            }
+        }
+    }
+
+    fn step(&mut self, event: NodeEvent) {
+        let mut actions = Vec::new();
+        self.node.step(event, self.inner.clock.now(), &mut actions);
+        for action in actions {
+            match action {
+                NodeAction::Liveness(change) => self.publish_liveness(change),
+                NodeAction::Handoff(action) => self.hand_off(action),
+                NodeAction::AntiEntropy(action) => {
+                    crate::anti_entropy::perform(&self.inner, action);
+                }
+            }
+        }
+        self.show_lag();
+    }
+
+    fn publish_liveness(&self, change: LivenessChange) {
+        self.inner.alive.store(Arc::new(self.node.liveness().view()));
+        match change {
+            LivenessChange::Rose { node, restarted } => {
+                tracing::info!(peer = self.inner.name_of(node), restarted, "can be reached");
+                if restarted {
+                    // What was sent to its last life is not answered any more.
+                    self.inner.tell_node_down(node);
+                }
+            }
+            LivenessChange::Fell { node } => {
+                tracing::warn!(peer = self.inner.name_of(node), "cannot be reached");
+                self.inner.tell_node_down(node);
+            }
+        }
+    }
+
+    fn hand_off(&mut self, action: HandoffAction) {
+        match action {
+            HandoffAction::Load { target, after, limit } => {
+                load(&self.inner, target, after.map(|id| HintId(id.0)), limit);
+            }
+            HandoffAction::Deliver { target, id } => {
+                match self.loaded.get(&(target, HintId(id.0))) {
+                    Some(hint) => deliver(&self.inner, target, id, hint.clone()),
+                    None => {
+                        let refused = HandoffEvent::Refused { target, id };
+                        self.inner.control.tell(ControlEvent::Node(NodeEvent::Handoff(refused)));
+                    }
+                }
+            }
+            HandoffAction::Remove { target, ids } => remove(&self.inner, target, &ids),
+        }
+    }
+
+    /// Tells the machine which keyspaces are compared with whom.
+    fn share_keyspaces(&mut self) {
+        let shares = crate::anti_entropy::shares(&self.inner);
+        self.step(NodeEvent::AntiEntropy(AntiEntropyEvent::SharesChanged { shares }));
+    }
+
+    fn show_lag(&self) {
+        for peer in self.inner.peers.iter() {
+            peer.set_differing(self.node.anti_entropy().differing(peer.id));
+        }
+    }
+}
+
+fn load(inner: &Arc<Inner>, target: NodeId, after: Option<HintId>, limit: usize) {
+    let inner = Arc::clone(inner);
+    tokio::task::spawn_blocking(move || {
+        let page = inner.hints.log().page(target, after, limit, HINT_PAGE_BYTES);
+        let event = match page {
+            Ok(hints) => ControlEvent::Loaded { target, after, hints },
+            Err(error) => {
+                tracing::error!(%error, "hints cannot be read");
+                inner.note_failure(error.to_string());
+                ControlEvent::Node(NodeEvent::Handoff(HandoffEvent::LoadFailed { target }))
+            }
+        };
+        inner.control.tell(event);
+    });
+}
+
+/// Sends a hint, and tells the control plane what became of it.
+fn deliver(inner: &Arc<Inner>, target: NodeId, id: meridian_node::HintId, hint: Hint) {
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        let view = inner.catalog.load();
+        let keyspace = view.keyspace(hint.row.keyspace);
+        let epoch = keyspace.map_or(meridian_topology::Placement::INITIAL_EPOCH, |k| {
+            epoch_of(&k.placement, inner.dc)
+        });
+        drop(view);
+        let write = WriteDelta {
+            row: hint.row,
+            delta: hint.delta,
+            write_id: hint.write_id,
+            forward_to: Vec::new(),
+            reply_to: inner.id,
+            hinted: true,
+            epoch,
+        };
+        let body = PeerBody::Request(ReplicaRequest::Write(write));
+        let answer = inner.ask(target, Class::Background, None, body, HINT_TIMEOUT_MS).await;
+        let event = match answer {
+            Ok(PeerBody::Reply(ReplicaReply::Written)) => HandoffEvent::Delivered { target, id },
+            _ => HandoffEvent::Refused { target, id },
+        };
+        inner.control.tell(ControlEvent::Node(NodeEvent::Handoff(event)));
+    });
+}
+
+fn remove(inner: &Arc<Inner>, target: NodeId, ids: &[meridian_node::HintId]) {
+    let ids: Vec<HintId> = ids.iter().map(|id| HintId(id.0)).collect();
+    inner.peers.delivered(target, ids.len());
+    let inner = Arc::clone(inner);
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = inner.hints.log().remove(target, &ids) {
+            tracing::error!(%error, "delivered hints cannot be removed; they are delivered again");
+            inner.note_failure(error.to_string());
+        }
+    });
+}

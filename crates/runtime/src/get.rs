@@ -1,0 +1,225 @@
+//! Runs get machines: reads this node's store, asks other replicas, repairs the stale, answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use meridian_coordinator::message::{ReadKind, ReplicaRequest};
+use meridian_coordinator::{
+    Failure, GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions, ReadPlan,
+};
+use meridian_crdt::{Context, Row};
+use meridian_service::{CallContext, RequestError};
+use meridian_transport::Class;
+use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId, RowKey};
+use meridian_wire::replica::PeerBody;
+
+use crate::catalog::TableRef;
+use crate::exchange::{Exchange, Running, Waiting, epoch_of};
+use crate::in_flight::Call;
+use crate::node::Inner;
+use crate::put::millis;
+
+pub(crate) type GetAnswer = Result<GetDone, RequestError>;
+type RunningGet = Running<GetMachine, GetAnswer>;
+
+/// The row that a read reads, and the layout that it was planned with.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadRow {
+    pub(crate) row: RowKey,
+    pub(crate) epoch: Epoch,
+}
+
+impl Inner {
+    /// Reads one row at a level.
+    ///
+    /// As with writes, everything up to the first wait happens on the caller's stack.
+    pub(crate) fn get_row(
+        self: &Arc<Self>,
+        call: &CallContext,
+        table: &TableRef,
+        key: Bytes,
+        level: ConsistencyLevel,
+        with_context: bool,
+    ) -> Result<Waiting<GetAnswer>, RequestError> {
+        let row = self.store.row_key(&table.def, key);
+        let placement = &table.keyspace.placement;
+        let replicas = placement.replicas(row.vnode);
+        let alive = |node| self.is_alive(node);
+        let plan = ReadPlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
+        self.check_room()?;
+        let now = self.clock.now();
+        let options = GetOptions {
+            policy: table.def.options.policy,
+            with_context,
+            deadline: now.plus(millis(call.timeout)),
+            hedge_at: self.options.hedge_after.map(|after| now.plus(millis(after))),
+        };
+        let mut actions = GetActions::new();
+        let machine = GetMachine::start(&plan, options, &mut actions);
+        let mut get = Running::new(machine, call.id);
+        let target = ReadRow { row, epoch: epoch_of(placement, self.dc) };
+        let number = self.exchanges.next_call();
+        let actions = self.read_here(&mut get, &target, actions, now);
+        if get.machine.is_done() {
+            self.perform_get(number, &mut get, &target, actions, now);
+            return Ok(get.wait());
+        }
+        let waiting = get.wait();
+        let exchange = self.register(number, Exchange::Get(get, target));
+        if let Exchange::Get(get, target) = &mut *exchange.lock() {
+            self.perform_get(number, get, target, actions, now);
+            self.get_stepped(number, get);
+        }
+        Ok(waiting)
+    }
+
+    /// Reads what this node is asked for; what is left to do goes over links, and may be answered
+    /// as soon as it is sent.
+    fn read_here(
+        &self,
+        get: &mut RunningGet,
+        target: &ReadRow,
+        actions: GetActions,
+        now: Millis,
+    ) -> GetActions {
+        let mut rest = GetActions::new();
+        for action in actions {
+            match action {
+                GetAction::Read { from, kind } if from == self.id => {
+                    get.machine.step(self.read_store(target, kind), now, &mut rest);
+                }
+                other => rest.push(other),
+            }
+        }
+        rest
+    }
+
+    fn read_store(&self, target: &ReadRow, kind: ReadKind) -> GetEvent {
+        let from = self.id;
+        match (self.store.read(&target.row), kind) {
+            (Ok(version), ReadKind::Data) => GetEvent::DataArrived { from, version },
+            (Ok(version), ReadKind::Digest) => {
+                GetEvent::DigestArrived { from, digest: version.row.digest() }
+            }
+            (Err(error), _) => GetEvent::ReadRefused { from, refusal: self.refusal(&error) },
+        }
+    }
+
+    pub(crate) fn get_node_down(
+        self: &Arc<Self>,
+        call: Call,
+        get: &mut RunningGet,
+        row: &ReadRow,
+        node: NodeId,
+    ) {
+        self.step_get_locked(call, get, row, GetEvent::NodeDown { node });
+    }
+
+    pub(crate) fn get_time_passed(
+        self: &Arc<Self>,
+        call: Call,
+        get: &mut RunningGet,
+        row: &ReadRow,
+    ) {
+        self.step_get_locked(call, get, row, GetEvent::TimePassed);
+    }
+
+    pub(crate) fn step_get_locked(
+        self: &Arc<Self>,
+        call: Call,
+        get: &mut RunningGet,
+        row: &ReadRow,
+        event: GetEvent,
+    ) {
+        let now = self.clock.now();
+        let mut actions = GetActions::new();
+        get.machine.step(event, now, &mut actions);
+        self.perform_get(call, get, row, actions, now);
+        self.get_stepped(call, get);
+    }
+
+    fn get_stepped(&self, call: Call, get: &mut RunningGet) {
+        let (done, wakeup) = (get.machine.is_done(), get.machine.next_wakeup());
+        self.after_step(call, done, wakeup, &mut get.scheduled);
+    }
+
+    fn perform_get(
+        self: &Arc<Self>,
+        call: Call,
+        get: &mut RunningGet,
+        target: &ReadRow,
+        mut actions: GetActions,
+        now: Millis,
+    ) {
+        while !actions.is_empty() {
+            let mut next = GetActions::new();
+            for action in actions {
+                let event = match action {
+                    GetAction::Read { from, kind } => self.read(call, get, target, from, kind),
+                    GetAction::Repair { to, version, coverage } => {
+                        self.repair(call, get, target, to, version, coverage)
+                    }
+                    GetAction::Reply(result) => {
+                        let answer = self.get_answer(result);
+                        get.reply(answer);
+                        None
+                    }
+                    GetAction::Done => None,
+                };
+                if let Some(event) = event {
+                    get.machine.step(event, now, &mut next);
+                }
+            }
+            actions = next;
+        }
+    }
+
+    /// Reads here, or asks another replica; what is known at once comes back as an event.
+    fn read(
+        &self,
+        call: Call,
+        get: &RunningGet,
+        target: &ReadRow,
+        from: NodeId,
+        kind: ReadKind,
+    ) -> Option<GetEvent> {
+        if from == self.id {
+            return Some(self.read_store(target, kind));
+        }
+        let request = ReplicaRequest::Read { row: target.row.clone(), kind, epoch: target.epoch };
+        let message = crate::peer::encode(call, Some(get.trace), PeerBody::Request(request));
+        let sent = self.send(from, Class::Foreground, message);
+        sent.err().map(|_| GetEvent::SendRefused { to: from })
+    }
+
+    fn repair(
+        &self,
+        call: Call,
+        get: &RunningGet,
+        target: &ReadRow,
+        to: NodeId,
+        version: Row,
+        coverage: Context,
+    ) -> Option<GetEvent> {
+        self.metrics.repairs().blocking.inc();
+        if to == self.id {
+            return Some(match self.store.join(&target.row, &version, &coverage) {
+                Ok(_) => GetEvent::Repaired { from: to },
+                Err(error) => GetEvent::RepairRefused { from: to, refusal: self.refusal(&error) },
+            });
+        }
+        let (row, epoch) = (target.row.clone(), target.epoch);
+        let request = ReplicaRequest::Join { row, version, coverage, epoch };
+        let message = crate::peer::encode(call, Some(get.trace), PeerBody::Request(request));
+        let sent = self.send(to, Class::Foreground, message);
+        sent.err().map(|_| GetEvent::SendRefused { to })
+    }
+
+    fn get_answer(&self, result: Result<GetDone, Failure>) -> GetAnswer {
+        let done = result.map_err(|failure| failure.into_error(&self.topology))?;
+        if done.differed {
+            self.metrics.repairs().digest_mismatches.inc();
+        }
+        Ok(done)
+    }
+}
