@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::key::Seqno;
 use crate::memtable::Memtable;
-use crate::options::{DbOptions, MAX_TREES, TreeConfig};
+use crate::options::{Compaction, DbOptions, MAX_TREES, TreeConfig};
 use crate::read::snapshot::Snapshot;
 use crate::recovery::{self, Recovery};
 use crate::stats::{self, DbStats};
@@ -333,6 +333,20 @@ pub(crate) fn check_config(config: &TreeConfig) -> Result<(), Error> {
     }
     if config.memtable_bytes < 64 << 10 {
         return Err(Error::invalid("memtable_bytes is at least 64 KiB"));
+    }
+    let Compaction::Leveled { l0_files, l1_bytes, factor } = config.compaction;
+    if l0_files == 0 || l1_bytes == 0 || factor < 2 {
+        return Err(Error::invalid("l0_files and l1_bytes are at least 1, factor at least 2"));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_options(options: &DbOptions) -> Result<(), Error> {
+    if options.memtable_total_bytes < 1 << 20 {
+        return Err(Error::invalid("memtable_total_bytes is at least 1 MiB"));
+    }
+    if options.wal_segment_bytes == 0 || options.table_bytes == 0 {
+        return Err(Error::invalid("wal_segment_bytes and table_bytes are at least 1"));
     }
     Ok(())
 }

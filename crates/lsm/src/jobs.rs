@@ -247,7 +247,7 @@ impl Core {
         }
         for tree in trees {
             let view = tree.view();
-            let Compaction::Leveled { l0_files, .. } = tree.config().compaction;
+            let Compaction::Leveled { l0_files, .. } = tree.config_ref().compaction;
             let tables = view.version.level(0).len();
             let of_tree = [
                 (view.sealed.len(), SEALED_SLOWDOWN, SEALED_STOP),

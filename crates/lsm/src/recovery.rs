@@ -14,7 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::batch::decode_op;
 use crate::coding::Decoder;
 use crate::commit::log::Log;
-use crate::db::{Core, Db, check_config, check_operator};
+use crate::db::{Core, Db, check_config, check_operator, check_options};
 use crate::error::Error;
 use crate::flush::trim_log;
 use crate::jobs::Jobs;
@@ -65,6 +65,7 @@ pub(crate) fn open(
     options: DbOptions,
     configs: Vec<TreeConfig>,
 ) -> Result<(Db, Recovery), Error> {
+    check_options(&options)?;
     configs.iter().try_for_each(check_config)?;
     fs.create_dir_all(dir)?;
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {

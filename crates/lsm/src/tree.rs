@@ -188,9 +188,12 @@ impl Tree {
     fn get_at(&self, view: &View, key: &[u8], at: Seqno) -> Result<Option<Bytes>, Error> {
         let mut lookup = Lookup::new(key);
         view.lookup(key, at, &mut lookup)?;
-        let chain = lookup.operands();
-        if chain < MAX_OPERAND_CHAIN as usize {
-            return lookup.finish(&self.inner.config.load());
+        match lookup.operands() {
+            0 => return Ok(lookup.into_base()),
+            chain if chain < MAX_OPERAND_CHAIN as usize => {
+                return lookup.finish(&self.inner.config.load());
+            }
+            _ => {}
         }
         let newest = lookup.newest();
         let value = lookup.finish(&self.inner.config.load())?;
@@ -233,6 +236,11 @@ impl Tree {
 
     pub(crate) fn config(&self) -> Arc<TreeConfig> {
         self.inner.config.load_full()
+    }
+
+    /// As [`Tree::config`], for a quick look.
+    pub(crate) fn config_ref(&self) -> Guard<Arc<TreeConfig>> {
+        self.inner.config.load()
     }
 
     pub(crate) fn configure(&self, config: TreeConfig) {

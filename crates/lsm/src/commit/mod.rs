@@ -118,7 +118,7 @@ impl Core {
     /// The memtable that a batch numbered next goes into; under the commit lock.
     fn active(&self, tree: &Tree, last: Seqno, segment: u64) -> Arc<Memtable> {
         let mut active = tree.view().active.clone();
-        if active.bytes() >= tree.config().memtable_bytes {
+        if active.bytes() >= tree.config_ref().memtable_bytes {
             self.seal(tree, last);
             active = tree.view().active.clone();
         }

@@ -52,10 +52,12 @@ impl<'a> Lookup<'a> {
         self.newest
     }
 
+    /// The answer where there are no operands.
+    pub(crate) fn into_base(self) -> Option<Bytes> {
+        self.base
+    }
+
     pub(crate) fn finish(self, config: &TreeConfig) -> Result<Option<Bytes>, Error> {
-        if self.operands.is_empty() {
-            return Ok(self.base);
-        }
         let operands = self.operands.iter().rev().map(|operand| &**operand);
         merge(config, self.key, self.newest, self.base.as_deref(), operands)
     }

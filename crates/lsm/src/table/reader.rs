@@ -218,9 +218,12 @@ fn read_raw(file: &dyn File, path: &Path, handle: Handle) -> Result<Bytes, Error
         return Err(corrupt("a block is shorter than its trailer"));
     };
     let mut stored = vec![0; len];
-    let n = file.read_at(handle.offset, &mut stored)?;
-    if n < len {
-        return Err(corrupt("the file ends inside a block"));
+    match read_exact_at(file, path, handle.offset, &mut stored) {
+        Ok(()) => {}
+        Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
+            return Err(corrupt("the file ends inside a block"));
+        }
+        Err(cause) => return Err(cause.into()),
     }
     let mut trailer = Decoder::new(&stored[trailer_at..]);
     let parsed = (trailer.u8(), trailer.u32(), trailer.u32());

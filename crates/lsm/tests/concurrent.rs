@@ -1,0 +1,157 @@
+//! Many threads at once, with workers flushing and compacting under them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::{DIR, small};
+use meridian_lsm::{
+    Compression, Db, DbOptions, MergeError, MergeOperator, SyncPolicy, TreeConfig, Workers,
+    WriteBatch,
+};
+use meridian_vfs::{CrashChoice, Fs, MemFs};
+
+/// Adds numbers.
+struct Add;
+
+impl MergeOperator for Add {
+    fn name(&self) -> &str {
+        "add"
+    }
+
+    fn full_merge(
+        &self,
+        _key: &[u8],
+        base: Option<&[u8]>,
+        operands: &mut dyn Iterator<Item = &[u8]>,
+    ) -> Result<Option<Vec<u8>>, MergeError> {
+        let number = |bytes: &[u8]| {
+            let digits = bytes.try_into().map_err(|_cause| MergeError { reason: "size".into() });
+            digits.map(u64::from_le_bytes)
+        };
+        let mut sum = base.map(number).transpose()?.unwrap_or(0);
+        for operand in operands {
+            sum += number(operand)?;
+        }
+        Ok(Some(sum.to_le_bytes().to_vec()))
+    }
+}
+
+const WRITERS: u64 = 3;
+const EACH: u64 = 3000;
+
+fn open(fs: &Arc<dyn Fs>, sync: SyncPolicy) -> Db {
+    let tree = |name| TreeConfig {
+        memtable_bytes: 64 << 10,
+        merge: Some(Arc::new(Add)),
+        ..small(name, Compression::Lz4)
+    };
+    let options = DbOptions {
+        sync,
+        table_bytes: 32 << 10,
+        wal_segment_bytes: 128 << 10,
+        ..DbOptions::default()
+    };
+    Db::open(fs.clone(), Path::new(DIR), options, vec![tree("a"), tree("b")]).unwrap().0
+}
+
+/// Each batch sets the same number in both trees and counts itself on one hot key.
+fn write(db: &Db, writer: u64, number: u64) {
+    let (a, b) = (db.tree("a").unwrap(), db.tree("b").unwrap());
+    let key = ((writer << 32) | (number % 400)).to_be_bytes();
+    let mut batch = WriteBatch::new();
+    batch.put(&a, key, number.to_le_bytes());
+    batch.put(&b, key, [&number.to_le_bytes()[..], &[0; 60]].concat());
+    batch.merge(&a, b"count", 1u64.to_le_bytes());
+    let commit = db.write(batch).unwrap();
+    if number.is_multiple_of(50) {
+        db.wait(&commit).unwrap();
+    }
+}
+
+/// Both trees agree at every snapshot; returns the count.
+fn check(db: &Db) -> u64 {
+    let (a, b) = (db.tree("a").unwrap(), db.tree("b").unwrap());
+    let at = db.snapshot();
+    let all = || (Bound::Unbounded, Bound::Unbounded);
+    let mut from_a: Vec<_> = a.scan(all(), &at).map(Result::unwrap).collect();
+    let count = from_a.iter().position(|(key, _)| key == "count").map(|at| from_a.remove(at).1);
+    let from_b: Vec<_> = b.scan_rev(all(), &at).map(Result::unwrap).collect();
+    let prefix = from_b.iter().rev().map(|(key, value)| (key.clone(), value.slice(..8)));
+    assert_eq!(from_a, prefix.collect::<Vec<_>>());
+    for (key, value) in from_a.iter().step_by(17) {
+        assert_eq!(a.get(key, &at).unwrap().as_ref(), Some(value));
+        assert_eq!(b.get(key, &at).unwrap().unwrap().slice(..8), value);
+    }
+    assert_eq!(a.get(b"count", &at).unwrap(), count);
+    count.map_or(0, |bytes| u64::from_le_bytes((*bytes).try_into().unwrap()))
+}
+
+fn run(sync: SyncPolicy, with_workers: bool) {
+    let fs = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+    let db = open(&disk, sync);
+    let workers = with_workers.then(|| Workers::start(&db, 2).unwrap());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let db = &db;
+                scope.spawn(move || (0..EACH).for_each(|number| write(db, writer, number)))
+            })
+            .collect();
+        let reader = scope.spawn(|| {
+            let mut last = 0;
+            while !done.load(Ordering::Acquire) {
+                let count = check(&db);
+                assert!(count >= last, "{count} after {last}");
+                last = count;
+            }
+        });
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        done.store(true, Ordering::Release);
+        reader.join().unwrap();
+    });
+    assert_eq!(check(&db), WRITERS * EACH);
+    let stats = db.stats();
+    assert!(stats.trees.iter().any(|tree| tree.flushes > 0 && tree.compactions > 0), "{stats:?}");
+    db.sync().unwrap();
+    if let Some(workers) = workers {
+        workers.stop();
+    }
+    drop(db);
+    for choice in [CrashChoice::LoseUnsynced, CrashChoice::Torn(5)] {
+        let after: Arc<dyn Fs> = Arc::new(fs.crash_clone(choice));
+        let db = open(&after, sync);
+        assert_eq!(check(&db), WRITERS * EACH);
+        while db.poll_job().unwrap() {}
+        db.compact("a").unwrap();
+        assert_eq!(check(&db), WRITERS * EACH);
+        // Old segments of the log are gone.
+        let logs = after.list(Path::new(DIR)).unwrap();
+        let logs = logs.iter().filter(|name| name.extension().is_some_and(|e| e == "log")).count();
+        assert!(logs <= 4, "{logs}");
+    }
+}
+
+#[test]
+fn threads_and_workers() {
+    run(SyncPolicy::default(), true);
+}
+
+#[test]
+fn threads_and_workers_synced() {
+    run(SyncPolicy::Always, true);
+}
+
+#[test]
+fn threads_without_workers() {
+    run(SyncPolicy::Os, false);
+}
