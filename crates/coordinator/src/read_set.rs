@@ -55,14 +55,19 @@ impl ReadSet {
         Self { readers: readers.collect(), tally: plan.tally.clone(), data_only: false }
     }
 
-    pub(crate) fn find(&self, node: NodeId) -> Option<usize> {
-        self.readers.iter().position(|reader| reader.node == node)
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Reader> {
+        self.readers.iter().find(|reader| reader.node == node)
+    }
+
+    pub(crate) fn get_mut(&mut self, node: NodeId) -> Option<&mut Reader> {
+        self.readers.iter_mut().find(|reader| reader.node == node)
     }
 
     /// An answer of this kind arrived; whether it was asked for.
     pub(crate) fn answered(&mut self, from: NodeId, kind: ReadKind) -> bool {
         let asked = self.asked_for(from) == Some(kind);
-        if let Some(reader) = self.find(from).filter(|_| asked).map(|at| &mut self.readers[at]) {
+        let reader = self.readers.iter_mut().find(|reader| reader.node == from && asked);
+        if let Some(reader) = reader {
             reader.state = ReaderState::Answered(kind);
             self.tally.ack(reader.dc.into());
         }
@@ -71,7 +76,7 @@ impl ReadSet {
 
     /// What a replica was asked for and has not answered.
     pub(crate) fn asked_for(&self, node: NodeId) -> Option<ReadKind> {
-        match self.readers[self.find(node)?].state {
+        match self.get(node)?.state {
             ReaderState::Asked(kind) => Some(kind),
             _ => None,
         }
@@ -79,7 +84,9 @@ impl ReadSet {
 
     /// A replica that was asked, or may have been, will not answer; whether that is news.
     pub(crate) fn failed(&mut self, node: NodeId) -> bool {
-        let Some(reader) = self.find(node).map(|at| &mut self.readers[at]) else { return false };
+        let Some(reader) = self.readers.iter_mut().find(|reader| reader.node == node) else {
+            return false;
+        };
         if matches!(reader.state, ReaderState::Answered(_) | ReaderState::Failed) {
             return false;
         }
@@ -113,8 +120,8 @@ impl ReadSet {
 
     /// A replica is out of reach. What it answered before stands.
     pub(crate) fn lost(&mut self, node: NodeId) -> bool {
-        if let Some(at) = self.find(node) {
-            self.readers[at].lost = true;
+        if let Some(reader) = self.get_mut(node) {
+            reader.lost = true;
         }
         self.failed(node)
     }

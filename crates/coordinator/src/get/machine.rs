@@ -1,16 +1,17 @@
 //! The get machine. States in the order in which a read meets them.
 
-use meridian_crdt::{Context, Row, RowVersion};
+use meridian_crdt::{Row, RowVersion};
 use meridian_types::{ConsistencyLevel, Millis, NodeId};
 use smallvec::SmallVec;
 
-use super::reconcile::{Reconciled, reader_context, reconcile};
+use super::read_repair::Repair;
+use super::reconcile::{reader_context, reconcile};
 use super::{GetAction, GetActions, GetDone, GetEvent, GetOptions};
 use crate::failure::{Cause, Failure};
 use crate::message::{ReadKind, Refusal};
 use crate::plan::ReadPlan;
-use crate::read_set::{Asks, ReadSet, Reader, ReaderState, nearest_useful};
-use crate::tally::{Tally, Verdict};
+use crate::read_set::{Asks, ReadSet};
+use crate::tally::Verdict;
 
 /// Runs one read. See the crate's documentation for the states.
 ///
@@ -39,26 +40,6 @@ enum State {
     /// Answered from one replica; others that were asked may show that somebody is stale.
     Lingering,
     Done,
-}
-
-#[derive(Clone, Debug)]
-struct Repair {
-    joined: Reconciled,
-    reader: Option<Context>,
-    digest: u128,
-    /// Counts who holds the joined row.
-    holders: Tally,
-    /// Who was sent it and has not answered.
-    under_way: SmallVec<[NodeId; 2]>,
-    /// Who was sent it and went out of reach. It may have joined it all the same.
-    given_up: SmallVec<[NodeId; 1]>,
-}
-
-/// What is thought of replicas that were asked for something and have not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Silent {
-    MayHold,
-    IsLost,
 }
 
 impl GetMachine {
@@ -92,7 +73,11 @@ impl GetMachine {
                 let news = self.readers.failed(from);
                 self.read_failed(from, news, out);
             }
-            GetEvent::Repaired { from } => self.repaired(from),
+            GetEvent::Repaired { from } => {
+                if let State::Repairing(repair) = &mut self.state {
+                    repair.joined_by(from, &mut self.readers);
+                }
+            }
             GetEvent::RepairRefused { from, refusal } => {
                 self.first_refusal.get_or_insert((from, refusal));
                 self.repair_failed(from, out);
@@ -137,8 +122,8 @@ impl GetMachine {
         if !self.readers.answered(from, ReadKind::Data) {
             return;
         }
-        if let State::Repairing(_) = self.state {
-            self.late_answer(from, version.row.digest(), out);
+        if let State::Repairing(repair) = &mut self.state {
+            repair.late_answer(from, version.row.digest(), &self.readers, out);
         } else {
             self.versions.push((from, version));
         }
@@ -148,14 +133,14 @@ impl GetMachine {
         if !self.readers.answered(from, ReadKind::Digest) {
             return;
         }
-        match self.state {
+        match &mut self.state {
             State::Matching => self.digests.push((from, digest)),
             State::Joining => {
                 let mut asks = Asks::new();
                 self.readers.ask_for_data(&mut asks);
                 push_reads(&asks, out);
             }
-            State::Repairing(_) => self.late_answer(from, digest, out),
+            State::Repairing(repair) => repair.late_answer(from, digest, &self.readers, out),
             // At ONE nobody is asked for digests.
             State::Lingering | State::Done => {}
         }
@@ -172,8 +157,7 @@ impl GetMachine {
                 push_reads(&asks, out);
             }
             State::Repairing(repair) => {
-                repair.will_not_hold(node, &mut self.readers);
-                self.repair_spares(out);
+                repair.will_not_answer(node, &mut self.readers, out);
             }
             State::Lingering | State::Done => {}
         }
@@ -184,15 +168,13 @@ impl GetMachine {
             return;
         }
         self.hedge_at = None;
-        match self.state {
+        match &mut self.state {
             State::Matching | State::Joining => {
                 let mut asks = Asks::new();
                 self.readers.hedge(&mut asks);
                 push_reads(&asks, out);
             }
-            State::Repairing(_) => {
-                self.repair_spare(Silent::IsLost, out);
-            }
+            State::Repairing(repair) => repair.hedge(&mut self.readers, out),
             State::Lingering | State::Done => {}
         }
     }
@@ -206,7 +188,7 @@ impl GetMachine {
             self.join_answers(out);
         }
         match &self.state {
-            State::Repairing(repair) => match repair.holders.verdict() {
+            State::Repairing(repair) => match repair.holders().verdict() {
                 Verdict::Met => self.reply_joined(out),
                 Verdict::Unreachable => self.fail(out),
                 Verdict::Pending => {}
@@ -264,94 +246,19 @@ impl GetMachine {
         let versions = self.versions.iter().map(|(_, version)| version);
         let joined = reconcile(self.options.policy, versions.clone());
         let reader = self.options.with_context.then(|| reader_context(versions));
-        let mut repair = Repair {
-            digest: joined.row.digest(),
-            joined,
-            reader,
-            holders: self.readers.tally.without_acks(),
-            under_way: SmallVec::new(),
-            given_up: SmallVec::new(),
-        };
-        for (node, version) in &self.versions {
-            let Some(at) = self.readers.find(*node) else { continue };
-            let reader = &self.readers.readers[at];
-            if version.row.entries() == repair.joined.row.entries() {
-                repair.holders.ack(reader.dc.into());
-            } else if reader.lost {
-                repair.will_not_hold(*node, &mut self.readers);
-            } else {
-                repair.send(*node, out);
-            }
-        }
+        let repair = Repair::start(joined, reader, &self.versions, &mut self.readers, out);
         self.state = State::Repairing(Box::new(repair));
-        self.repair_spares(out);
-    }
-
-    /// An answer after the rows were joined: its maker holds the joined row, or is told it.
-    fn late_answer(&mut self, from: NodeId, digest: u128, out: &mut GetActions) {
-        let State::Repairing(repair) = &mut self.state else { return };
-        let Some(at) = self.readers.find(from) else { return };
-        if digest == repair.digest {
-            repair.holders.ack(self.readers.readers[at].dc.into());
-        } else {
-            repair.send(from, out);
-        }
-    }
-
-    fn repaired(&mut self, from: NodeId) {
-        let State::Repairing(repair) = &mut self.state else { return };
-        let Some(reader) = self.readers.find(from).map(|at| &mut self.readers.readers[at]) else {
-            return;
-        };
-        if take(&mut repair.given_up, from) {
-            reader.state = ReaderState::Answered(ReadKind::Data);
-            repair.holders.revive(reader.dc.into());
-        } else if !take(&mut repair.under_way, from) {
-            return;
-        }
-        repair.holders.ack(reader.dc.into());
     }
 
     fn repair_failed(&mut self, node: NodeId, out: &mut GetActions) {
-        let State::Repairing(repair) = &mut self.state else { return };
-        if take(&mut repair.under_way, node) {
-            repair.given_up.push(node);
-            repair.will_not_hold(node, &mut self.readers);
-            self.repair_spares(out);
+        if let State::Repairing(repair) = &mut self.state {
+            repair.failed(node, &mut self.readers, out);
         }
-    }
-
-    /// As many as are needed besides those that hold the row, or may.
-    fn repair_spares(&mut self, out: &mut GetActions) {
-        while self.repair_spare(Silent::MayHold, out) {}
-    }
-
-    /// A replica that was not asked holds the joined row after a repair as well as any other;
-    /// whether there was one to repair.
-    fn repair_spare(&mut self, silent: Silent, out: &mut GetActions) -> bool {
-        let State::Repairing(repair) = &mut self.state else { return false };
-        let may_hold = silent == Silent::MayHold;
-        let counts = |reader: &Reader| match reader.state {
-            ReaderState::Spare | ReaderState::Failed => false,
-            ReaderState::Asked(_) => may_hold,
-            ReaderState::Answered(_) => may_hold || !repair.under_way.contains(&reader.node),
-        };
-        let spare = nearest_useful(&self.readers.readers, &repair.holders, counts);
-        let Some(reader) = spare.map(|at| &mut self.readers.readers[at]) else { return false };
-        // From here it is one of those that answered and were stale.
-        reader.state = ReaderState::Answered(ReadKind::Data);
-        repair.send(reader.node, out);
-        true
     }
 
     fn reply_joined(&mut self, out: &mut GetActions) {
         if let State::Repairing(repair) = std::mem::replace(&mut self.state, State::Done) {
-            out.push(GetAction::Reply(Ok(GetDone {
-                row: repair.joined.row,
-                reader: repair.reader,
-                policy: self.options.policy,
-                differed: true,
-            })));
+            out.push(GetAction::Reply(Ok(repair.into_done(self.options.policy))));
         }
         self.end(out);
     }
@@ -387,7 +294,7 @@ impl GetMachine {
             None => Cause::Silence,
         };
         let tally = match &self.state {
-            State::Repairing(repair) => repair.holders.clone(),
+            State::Repairing(repair) => repair.holders().clone(),
             _ => self.readers.tally.clone(),
         };
         out.push(GetAction::Reply(Err(Failure { level: self.level, write: false, cause, tally })));
@@ -397,33 +304,6 @@ impl GetMachine {
     fn end(&mut self, out: &mut GetActions) {
         self.state = State::Done;
         out.push(GetAction::Done);
-    }
-}
-
-impl Repair {
-    /// A replica cannot be told: it is out of reach, or refused.
-    fn will_not_hold(&mut self, node: NodeId, readers: &mut ReadSet) {
-        if let Some(reader) = readers.find(node).map(|at| &mut readers.readers[at]) {
-            reader.state = ReaderState::Failed;
-            self.holders.fail(reader.dc.into());
-        }
-    }
-
-    fn send(&mut self, to: NodeId, out: &mut GetActions) {
-        self.under_way.push(to);
-        out.push(self.joined.repair_of(to));
-    }
-}
-
-/// Takes a node out of a list; whether it was there.
-fn take<A: smallvec::Array<Item = NodeId>>(nodes: &mut SmallVec<A>, node: NodeId) -> bool {
-    let at = nodes.iter().position(|&other| other == node);
-    at.map(|at| nodes.swap_remove(at)).is_some()
-}
-
-impl Reconciled {
-    fn repair_of(&self, to: NodeId) -> GetAction {
-        GetAction::Repair { to, version: self.row.clone(), coverage: self.coverage.clone() }
     }
 }
 

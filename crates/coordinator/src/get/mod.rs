@@ -1,6 +1,7 @@
 //! One read: the nearest replica's row, the digests of others, and what is done where they differ.
 
 mod machine;
+mod read_repair;
 mod reconcile;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use meridian_crdt::{ConflictPolicy, Context, Row, RowVersion};
 pub struct Reconciled {
     /// The joined entries. Without a row context: [`Self::coverage`] says more.
     pub row: Row,
-    /// Everything that the versions' makers covered, their entries included.
+    /// Everything that the versions' makers covered, their entries included. Empty on an LWW table:
+    /// causality decides nothing there.
     pub coverage: Context,
 }
 
@@ -21,7 +22,10 @@ pub fn reconcile<'a>(
     let mut row = Row::default();
     let mut coverage = Context::default();
     for version in versions {
-        let theirs = version.row.full_context(&version.clock);
+        let theirs = match policy {
+            ConflictPolicy::Siblings => version.row.full_context(&version.clock),
+            ConflictPolicy::Lww => Context::default(),
+        };
         row.join(policy, &coverage, &version.row, &theirs);
         coverage.union_with(&theirs);
     }
