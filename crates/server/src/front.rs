@@ -1,0 +1,207 @@
+//! What all doors share: the service behind them, the limits in front of it, and the measuring.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meridian_service::{CallContext, Outcome, PutItem, Request, RequestError, Service};
+use meridian_telemetry::{Level, Operation, RequestResult, Requests, span};
+use meridian_types::{ConsistencyLevel, KeyError, RequestId};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::{DoorLimits, DoorsOptions};
+
+/// Longest causal context, in bytes: one of a key with a hundred siblings has a few kilobytes.
+const MAX_CONTEXT_BYTES: usize = 64 << 10;
+/// Longest cursor, in bytes: a cursor names a position and perhaps a key.
+const MAX_CURSOR_BYTES: usize = 8 << 10;
+
+/// The service with its limits.
+pub(crate) struct Front<S> {
+    service: Arc<S>,
+    requests: Arc<Requests>,
+    pub(crate) options: Arc<DoorsOptions>,
+}
+
+impl<S> Clone for Front<S> {
+    fn clone(&self) -> Self {
+        let Self { service, requests, options } = self;
+        Self { service: service.clone(), requests: requests.clone(), options: options.clone() }
+    }
+}
+
+impl<S: Service> Front<S> {
+    pub(crate) fn new(
+        service: Arc<S>,
+        requests: Arc<Requests>,
+        options: Arc<DoorsOptions>,
+    ) -> Self {
+        Self { service, requests, options }
+    }
+
+    pub(crate) fn limits(&self) -> &DoorLimits {
+        &self.options.limits
+    }
+
+    /// A context for a request that came without an id, or with a timeout of its own.
+    pub(crate) fn context(&self, id: Option<RequestId>, timeout: Option<Duration>) -> CallContext {
+        let limits = self.limits();
+        CallContext {
+            id: id.unwrap_or_else(|| RequestId(Uuid::now_v7())),
+            timeout: timeout.unwrap_or(limits.default_timeout).min(limits.max_timeout),
+        }
+    }
+
+    /// Checks, serves and measures one request.
+    pub(crate) async fn call(
+        &self,
+        context: CallContext,
+        request: Request,
+    ) -> Result<Outcome, RequestError> {
+        let started = Instant::now();
+        let (operation, level) = labels(&request);
+        let result = match check(self.limits(), &request) {
+            Ok(()) => {
+                let span = span_of(&context, &request, operation, level);
+                self.service.call(context, request).instrument(span).await
+            }
+            Err(refused) => Err(refused),
+        };
+        let ended = match &result {
+            Ok(_) => RequestResult::Ok,
+            Err(error) => {
+                tracing::debug!(
+                    request_id = %context.id, code = error.code().id, "request failed: {error}"
+                );
+                RequestResult::Error(error.code().name)
+            }
+        };
+        self.requests.observe(operation, level, started.elapsed(), ended);
+        result
+    }
+}
+
+fn labels(request: &Request) -> (Operation, Level) {
+    let level = |level: ConsistencyLevel| Level::from_number(level as u8);
+    match request {
+        Request::Get(get) => (Operation::Get, level(get.consistency)),
+        Request::Put(put) => (Operation::Put, level(put.consistency)),
+        Request::Delete(delete) => (Operation::Delete, level(delete.consistency)),
+        Request::Touch(touch) => (Operation::Touch, level(touch.consistency)),
+        Request::MultiGet(get) => (Operation::MultiGet, level(get.consistency)),
+        Request::Batch(batch) => (Operation::Batch, level(batch.consistency)),
+        Request::Scan(scan) => (Operation::Scan, level(scan.consistency)),
+        Request::Replicas(get) => (Operation::Replicas, level(get.consistency)),
+        Request::CreateKeyspace(_)
+        | Request::CreateTable(_)
+        | Request::DescribeTable(_)
+        | Request::ListTables
+        | Request::Cluster => (Operation::Admin, Level::NONE),
+    }
+}
+
+/// The key that a request is about, for its span.
+fn key_of(request: &Request) -> Option<&[u8]> {
+    match request {
+        Request::Get(get) | Request::Replicas(get) => Some(&get.key),
+        Request::Put(put) => Some(&put.item.key),
+        Request::Delete(delete) => Some(&delete.key),
+        Request::Touch(touch) => Some(&touch.key),
+        _ => None,
+    }
+}
+
+/// One span a request, at debug level: where that is off it costs a comparison.
+fn span_of(
+    context: &CallContext,
+    request: &Request,
+    operation: Operation,
+    level: Level,
+) -> tracing::Span {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return tracing::Span::none();
+    }
+    let span = tracing::debug_span!(
+        "request",
+        request_id = %context.id,
+        operation = operation.name(),
+        consistency = level.name(),
+        key_hash = tracing::field::Empty,
+    );
+    if let Some(key) = key_of(request) {
+        let hash = xxhash_rust::xxh3::xxh3_64(key);
+        span.record(span::KEY_HASH, tracing::field::display(format_args!("{hash:016x}")));
+    }
+    span
+}
+
+fn invalid(what: &'static str, why: String) -> RequestError {
+    RequestError::InvalidArgument { what, why }
+}
+
+/// Refuses what no table could hold, the same at every door, before anything is sent anywhere.
+fn check(limits: &DoorLimits, request: &Request) -> Result<(), RequestError> {
+    let data = &limits.data;
+    match request {
+        Request::Get(get) | Request::Replicas(get) => data.check_key(&get.key)?,
+        Request::Put(put) => check_item(limits, &put.item)?,
+        Request::Delete(delete) => {
+            data.check_key(&delete.key)?;
+            check_context(delete.context.as_deref())?;
+        }
+        Request::Touch(touch) => data.check_key(&touch.key)?,
+        Request::MultiGet(get) => {
+            check_count(data.batch_keys, get.keys.len())?;
+            get.keys.iter().try_for_each(|key| data.check_key(key))?;
+        }
+        Request::Batch(batch) => {
+            check_count(data.batch_keys, batch.items.len())?;
+            batch.items.iter().try_for_each(|item| check_item(limits, item))?;
+        }
+        Request::Scan(scan) => {
+            if scan.limit == 0 || scan.limit > data.page_rows {
+                let why =
+                    format!("{} rows a page; 1 to {} are allowed", scan.limit, data.page_rows);
+                return Err(invalid("limit", why));
+            }
+            if scan.prefix.len() > data.key_bytes {
+                let (bytes, limit) = (scan.prefix.len(), data.key_bytes);
+                return Err(KeyError::KeyTooLarge { bytes, limit }.into());
+            }
+            if scan.cursor.as_ref().is_some_and(|cursor| cursor.len() > MAX_CURSOR_BYTES) {
+                return Err(invalid("cursor", format!("longer than {MAX_CURSOR_BYTES} bytes")));
+            }
+        }
+        Request::CreateKeyspace(_)
+        | Request::CreateTable(_)
+        | Request::DescribeTable(_)
+        | Request::ListTables
+        | Request::Cluster => {}
+    }
+    Ok(())
+}
+
+fn check_count(limit: usize, count: usize) -> Result<(), RequestError> {
+    if count == 0 || count > limit {
+        return Err(invalid("keys", format!("{count} in one request; 1 to {limit} are allowed")));
+    }
+    Ok(())
+}
+
+fn check_item(limits: &DoorLimits, item: &PutItem) -> Result<(), RequestError> {
+    limits.data.check_key(&item.key)?;
+    if let Some(value) = &item.value {
+        limits.data.check_value(value.len())?;
+    }
+    check_context(item.context.as_deref())
+}
+
+fn check_context(context: Option<&[u8]>) -> Result<(), RequestError> {
+    match context {
+        Some(context) if context.len() > MAX_CONTEXT_BYTES => {
+            let why = format!("{} bytes; at most {MAX_CONTEXT_BYTES} are allowed", context.len());
+            Err(invalid("context", why))
+        }
+        _ => Ok(()),
+    }
+}
