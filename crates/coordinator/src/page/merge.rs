@@ -9,20 +9,16 @@ pub(super) fn defect(page: &PageReply, request: &PageRequest) -> Option<&'static
     let positions = || page.rows.iter().map(|row| &row.position);
     if page.rows.len() > request.limit {
         Some("the page has more rows than were asked for")
-    } else if page
-        .end
-        .as_ref()
-        .is_some_and(|end| request.after.as_ref().is_some_and(|at| end <= at))
-    {
+    } else if page.end.as_ref().is_some_and(|end| request.after.as_ref() >= Some(end)) {
         Some("the page ends where it began and says there are more")
     } else if page.end.as_ref().is_some_and(|end| positions().any(|at| at > end)) {
         Some("the page has rows behind its end")
     } else if !positions().is_sorted_by(|a, b| a < b) {
         Some("the page is not in the order of the ring")
     } else if request.after.as_ref().is_some_and(|after| positions().any(|at| at <= after))
-        || positions().any(|at| at.token > request.until)
+        || positions().chain(&page.end).any(|at| at.token > request.until)
     {
-        Some("the page has rows that were not asked for")
+        Some("the page goes beyond what was asked for")
     } else if request.kind == ReadKind::Data && page.rows.iter().any(|row| row.row.is_none()) {
         Some("the page has digests only")
     } else {

@@ -4,6 +4,8 @@
 //! is refused here, before anything is sent, so that the refusal can say "nothing was written".
 
 mod segments;
+#[cfg(test)]
+mod tests;
 
 use meridian_service::RequestError;
 use meridian_topology::{Replicas, Topology};
