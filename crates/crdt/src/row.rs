@@ -305,7 +305,8 @@ impl Row {
     }
 
     /// Joins a row that covers only its own context: a delta, or several that became one. This is
-    /// the storage engine's merge operator; it needs no clock, and is associative.
+    /// the storage engine's merge operator; it needs no clock, and is associative. An operand that
+    /// meets no row is absorbed into an empty one.
     pub fn absorb(&mut self, policy: ConflictPolicy, other: Self) {
         match policy {
             ConflictPolicy::Siblings => {

@@ -111,6 +111,9 @@ proptest! {
             if let Some((first, rest)) = deltas.split_first() {
                 let mut operands = first.clone().into_row();
                 rest.iter().for_each(|delta| operands.absorb(policy, delta.clone().into_row()));
+                if !rest.is_empty() {
+                    prop_assert_eq!(operands.to_bytes(), in_order.to_bytes());
+                }
                 let mut whole = Row::default();
                 whole.absorb(policy, operands);
                 prop_assert_eq!(whole.to_bytes(), in_order.to_bytes());
