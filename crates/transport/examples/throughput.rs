@@ -77,14 +77,14 @@ async fn pair() -> [(Arc<Links>, Arc<Counter>); 2] {
 }
 
 async fn one_direction(time: Duration) {
-    let [(links, _), (_, counter)] = pair().await;
+    let [(links, _), (_receiver, counter)] = pair().await;
     let message = Bytes::from(vec![7; MESSAGE_BYTES]);
     let start = Instant::now();
     while start.elapsed() < time {
         match links.send(NodeId(2), Class::Foreground, message.clone()) {
             Ok(()) => {}
             Err(SendRefused::Full) => tokio::task::yield_now().await,
-            Err(refused) => panic!("{refused}"),
+            Err(refused) => panic!("{refused}: {:?}", links.states()),
         }
     }
     let rate = counter.received.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
@@ -102,7 +102,8 @@ async fn questions_and_answers(in_flight: usize, time: Duration) {
     let start = Instant::now();
     while start.elapsed() < time {
         permits.acquire().await.unwrap().forget();
-        links.send(NodeId(2), Class::Foreground, message.clone()).unwrap();
+        let sent = links.send(NodeId(2), Class::Foreground, message.clone());
+        sent.unwrap_or_else(|refused| panic!("{refused}: {:?}", links.states()));
     }
     let rate = asker.received.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64();
     let stats = links.stats()[0].classes[0].1;
