@@ -34,15 +34,21 @@ pub(crate) struct TableSize {
 }
 
 impl Node {
+    /// Why the log takes no writes any more, if it does not: after a failed write or sync nothing
+    /// that it says is durable can be believed. The process must stop.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.inner.store.poisoned().map(|error| error.to_string())
+    }
+
     /// How the node is now.
     #[must_use]
     pub fn condition(&self) -> Condition {
         let inner = &self.inner;
-        let poisoned = inner.store.poisoned().map(|error| error.to_string());
         let unreachable = inner.peers.iter().filter(|peer| !inner.is_alive(peer.id));
         Condition {
             stopping: inner.is_stopping(),
-            failure: poisoned.or_else(|| inner.failure()),
+            failure: self.poisoned().or_else(|| inner.failure()),
             unreachable: unreachable.map(|peer| inner.name_of(peer.id).to_owned()).collect(),
             others: inner.peers.iter().count(),
             hints: inner.hints.counts().values().sum(),

@@ -129,7 +129,7 @@ impl Node {
     ///
     /// # Errors
     /// See [`StopError`]; the node is stopped all the same.
-    pub async fn stop(self) -> Result<(), StopError> {
+    pub async fn stop(&self) -> Result<(), StopError> {
         self.inner.stopping.store(true, Ordering::Release);
         let tasks = std::mem::take(&mut *self.tasks.lock());
         drop(tasks);

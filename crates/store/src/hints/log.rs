@@ -260,7 +260,8 @@ impl HintLog for Hints {
             loop {
                 let page = self.page(target, None, PAGE, usize::MAX)?;
                 let full = page.len() == PAGE;
-                let old = page.iter().take_while(|(_, hint)| hint.expired(now));
+                let old =
+                    page.iter().take_while(|(_, hint)| hint.expired(now, self.limits.window_ms));
                 let old: Vec<HintId> = old.map(|(id, _)| *id).collect();
                 let mut book = self.book.lock();
                 for id in &old {

@@ -31,11 +31,13 @@ pub struct HintLimits {
     pub hint_bytes: u64,
     /// Bytes of intents; beyond it new ones are refused. Default 256 MiB.
     pub intent_bytes: u64,
+    /// How long a hint is worth delivering, in milliseconds. Default [`HINT_WINDOW_MS`].
+    pub window_ms: u64,
 }
 
 impl Default for HintLimits {
     fn default() -> Self {
-        Self { hint_bytes: 1 << 30, intent_bytes: 256 << 20 }
+        Self { hint_bytes: 1 << 30, intent_bytes: 256 << 20, window_ms: HINT_WINDOW_MS }
     }
 }
 
@@ -57,10 +59,10 @@ pub struct Hint {
 }
 
 impl Hint {
-    /// Whether the window has closed.
+    /// Whether a window of this many milliseconds has closed.
     #[must_use]
-    pub fn expired(&self, now: Millis) -> bool {
-        now.since(self.created) > HINT_WINDOW_MS
+    pub fn expired(&self, now: Millis, window_ms: u64) -> bool {
+        now.since(self.created) > window_ms
     }
 }
 
