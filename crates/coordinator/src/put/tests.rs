@@ -22,6 +22,8 @@ enum Next {
     Acks(NodeId),
     /// A forwarder acks, and stops before it forwards.
     AcksAlone(NodeId),
+    /// It got the delta twice.
+    AcksAgain(NodeId),
     Refuses(NodeId),
     GoesDown(NodeId),
     /// The last thing sent to it did not get into the link.
@@ -137,6 +139,9 @@ impl<'a> World<'a> {
                     next.push(Next::LinkRefuses(node));
                 }
             }
+            if remote.acked {
+                next.push(Next::AcksAgain(node));
+            }
             if !remote.failed {
                 next.push(Next::GoesDown(node));
             }
@@ -178,6 +183,7 @@ impl<'a> World<'a> {
                 }
                 PutEvent::ReplicaAcked { from: node }
             }
+            Next::AcksAgain(node) => PutEvent::ReplicaAcked { from: node },
             Next::Refuses(node) => {
                 let remote = self.remote(node);
                 (remote.copy, remote.failed) = (false, true);
