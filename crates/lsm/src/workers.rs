@@ -146,19 +146,20 @@ fn write_log(core: &Core) {
 fn write_and_sync(core: &Core, unsynced_since: &mut Option<Instant>) -> Result<(), crate::Error> {
     let log = &core.log;
     log.write_pending()?;
-    let batches = log.batches_unsynced();
+    let Some(batches) = log.unsynced() else {
+        *unsynced_since = None;
+        return Ok(());
+    };
     let due = match log.policy() {
-        SyncPolicy::Always => batches > 0,
+        SyncPolicy::Always => true,
         SyncPolicy::Os => false,
         SyncPolicy::Every { interval, writes } => {
-            let since = *unsynced_since.get_or_insert_with(Instant::now);
-            batches > 0 && (batches >= writes || since.elapsed() >= interval)
+            let since = unsynced_since.get_or_insert_with(Instant::now);
+            batches >= writes || since.elapsed() >= interval
         }
     };
     if due {
         log.sync()?;
-    }
-    if due || batches == 0 {
         *unsynced_since = None;
     }
     Ok(())

@@ -143,6 +143,49 @@ fn run(sync: SyncPolicy, with_workers: bool) {
     }
 }
 
+/// Nobody may be forgotten: every thread waits for each of its commits, so that one that nobody
+/// syncs stops the test.
+fn everybody_is_woken(wal_segment_bytes: u64) {
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let options = DbOptions { sync: SyncPolicy::Always, wal_segment_bytes, ..Default::default() };
+    let trees = vec![TreeConfig::new("t")];
+    let (db, _) = Db::open(disk, Path::new(DIR), options, trees).unwrap();
+    let workers = Workers::start(&db, 1).unwrap();
+    let tree = db.tree("t").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (db, tree) = (&db, &tree);
+            scope.spawn(move || {
+                for number in 0..2000u64 {
+                    let mut batch = WriteBatch::new();
+                    batch.put(tree, ((thread << 32) | number).to_be_bytes(), "v");
+                    let commit = db.write(batch).unwrap();
+                    if number.is_multiple_of(2) {
+                        db.wait(&commit).unwrap();
+                    } else {
+                        let (send, receive) = std::sync::mpsc::channel();
+                        db.on_settled(&commit, Box::new(move |done| send.send(done).unwrap()));
+                        receive.recv().unwrap().unwrap();
+                    }
+                    assert!(db.durable_seqno() >= commit.seqno());
+                }
+            });
+        }
+    });
+    workers.stop();
+    assert_eq!(db.durable_seqno(), 8000);
+}
+
+#[test]
+fn every_waiter_is_woken() {
+    everybody_is_woken(1 << 30);
+}
+
+#[test]
+fn every_waiter_is_woken_when_each_chunk_begins_a_segment() {
+    everybody_is_woken(1);
+}
+
 #[test]
 fn threads_and_workers() {
     run(SyncPolicy::default(), true);

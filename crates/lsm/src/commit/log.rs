@@ -27,6 +27,8 @@ pub(crate) struct CommitQueue {
     next: Seqno,
     /// Room for a chunk header, then the batches.
     buffer: Vec<u8>,
+    /// How many they are.
+    batches: u32,
     /// The WAL thread sleeps until it is notified.
     idle: bool,
     stopping: bool,
@@ -47,6 +49,7 @@ impl CommitQueue {
         let first = self.next;
         put_batch(&mut self.buffer, first, batch.count(), batch.encoded());
         self.next += u64::from(batch.count());
+        self.batches = self.batches.saturating_add(1);
         Commit::new(first, self.next - 1)
     }
 }
@@ -62,7 +65,6 @@ pub(crate) struct Log {
     policy: SyncPolicy,
     segment_bytes: u64,
     queue: Mutex<CommitQueue>,
-    batches_queued: AtomicU64,
     work: Condvar,
     space: Condvar,
     tail: Mutex<Tail>,
@@ -96,10 +98,10 @@ impl Log {
             queue: Mutex::new(CommitQueue {
                 next: last + 1,
                 buffer: vec![0; CHUNK_HEADER],
+                batches: 0,
                 idle: false,
                 stopping: false,
             }),
-            batches_queued: AtomicU64::new(0),
             work: Condvar::new(),
             space: Condvar::new(),
             segment: AtomicU64::new(wal.segment()),
@@ -154,7 +156,6 @@ impl Log {
 
     /// Releases the commit lock after a push and sees to it that the batch reaches the file.
     pub(crate) fn unlock(&self, mut queue: MutexGuard<'_, CommitQueue>) -> Result<(), Error> {
-        self.batches_queued.fetch_add(1, Ordering::Relaxed);
         let wake = queue.idle || queue.buffer.len() > NAP_BYTES;
         queue.idle = false;
         drop(queue);
@@ -168,14 +169,26 @@ impl Log {
     }
 
     fn write_inline(&self) -> Result<(), Error> {
-        let mut tail = self.tail.lock();
-        self.write_locked(&mut tail)?;
-        if let SyncPolicy::Every { writes, .. } = self.policy
-            && tail.batches_unsynced >= writes
-        {
-            self.sync_locked(&mut tail)?;
+        self.at_the_tail(|tail| {
+            self.write_locked(tail)?;
+            match self.policy {
+                SyncPolicy::Every { writes, .. } if tail.batches_unsynced >= writes => {
+                    self.sync_locked(tail)
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Does something at the end of the log, then, without any lock held, wakes those whose
+    /// commits it made durable.
+    fn at_the_tail<T>(&self, act: impl FnOnce(&mut Tail) -> Result<T, Error>) -> Result<T, Error> {
+        let before = self.durable();
+        let done = act(&mut self.tail.lock());
+        if self.durable() != before {
+            self.settle();
         }
-        Ok(())
+        done
     }
 
     fn has_thread(&self) -> bool {
@@ -184,7 +197,7 @@ impl Log {
 
     /// Writes what is in the buffer to the file.
     pub(crate) fn write_pending(&self) -> Result<(), Error> {
-        self.write_locked(&mut self.tail.lock())
+        self.at_the_tail(|tail| self.write_locked(tail))
     }
 
     fn write_locked(&self, tail: &mut Tail) -> Result<(), Error> {
@@ -195,16 +208,16 @@ impl Log {
         }
         let mut chunk = std::mem::replace(&mut queue.buffer, std::mem::take(&mut tail.spare));
         let last = queue.last();
+        let batches = std::mem::take(&mut queue.batches);
         drop(queue);
         self.space.notify_all();
-        let batches = self.batches_queued.swap(0, Ordering::Relaxed);
-        tail.batches_unsynced =
-            tail.batches_unsynced.saturating_add(u32::try_from(batches).unwrap_or(u32::MAX));
         if tail.wal.has_chunks() && tail.wal.bytes() >= self.segment_bytes {
             self.rotate_locked(tail)?;
         }
         let written = tail.wal.append(&mut chunk, last);
         written.map_err(|cause| self.poison_by(tail, &cause))?;
+        // After the rotation, whose sync covers what was written before and not this chunk.
+        tail.batches_unsynced = tail.batches_unsynced.saturating_add(batches);
         chunk.truncate(CHUNK_HEADER);
         chunk.shrink_to(SPARE_BYTES);
         tail.spare = chunk;
@@ -227,13 +240,10 @@ impl Log {
 
     /// Makes everything pushed so far durable.
     pub(crate) fn sync(&self) -> Result<(), Error> {
-        {
-            let mut tail = self.tail.lock();
-            self.write_locked(&mut tail)?;
-            self.sync_locked(&mut tail)?;
-        }
-        self.settle();
-        Ok(())
+        self.at_the_tail(|tail| {
+            self.write_locked(tail)?;
+            self.sync_locked(tail)
+        })
     }
 
     /// Makes everything up to `seqno`, which was pushed before, durable.
@@ -255,21 +265,21 @@ impl Log {
 
     /// Ends the segment if anything was written to it.
     pub(crate) fn rotate(&self) -> Result<(), Error> {
-        let mut tail = self.tail.lock();
-        self.check()?;
-        if tail.wal.has_chunks() { self.rotate_locked(&mut tail) } else { Ok(()) }
+        self.at_the_tail(|tail| {
+            self.check()?;
+            if tail.wal.has_chunks() { self.rotate_locked(tail) } else { Ok(()) }
+        })
     }
 
     /// Writes the close chunk; nothing can be written afterwards.
     /// Returns the last segment and its length.
     pub(crate) fn close(&self, closed: Error) -> Result<(u64, u64), Error> {
-        let end = {
-            let mut tail = self.tail.lock();
-            self.write_locked(&mut tail)?;
-            tail.wal.close().map_err(|cause| self.poison_by(&tail, &cause))?;
-            self.synced_up_to(&mut tail);
-            (tail.wal.segment(), tail.wal.bytes())
-        };
+        let end = self.at_the_tail(|tail| {
+            self.write_locked(tail)?;
+            tail.wal.close().map_err(|cause| self.poison_by(tail, &cause))?;
+            self.synced_up_to(tail);
+            Ok((tail.wal.segment(), tail.wal.bytes()))
+        })?;
         self.poison(closed);
         Ok(end)
     }
@@ -387,8 +397,9 @@ impl Log {
         }
     }
 
-    /// Batches written and not synced.
-    pub(crate) fn batches_unsynced(&self) -> u32 {
-        self.tail.lock().batches_unsynced
+    /// How many batches were written since the last sync; `None` if nothing was.
+    pub(crate) fn unsynced(&self) -> Option<u32> {
+        let tail = self.tail.lock();
+        (tail.wal.unsynced_bytes() > 0).then_some(tail.batches_unsynced)
     }
 }
