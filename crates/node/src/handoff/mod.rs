@@ -269,7 +269,10 @@ impl Handoff {
             // An answer to a hint that was delivered twice.
             return out.push(HandoffAction::Remove { target: node, ids: vec![id] });
         };
-        target.under_way.remove(&id);
+        if target.under_way.remove(&id).is_none() {
+            // A late answer, to a hint that was given up and is about to be sent again.
+            target.waiting.retain(|waiting| *waiting != id);
+        }
         target.delivered.push(id);
         target.pauses = 0;
         target.window = (target.window + 1).min(HINT_WINDOW);
