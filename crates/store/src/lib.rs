@@ -18,6 +18,58 @@
 //! - a dot is never minted twice: a new incarnation begins after anything but a tidy stop, durable
 //!   before its first dot (rule 3, `identity`);
 //! - a row that cannot be read is an error, never a missing row.
+//!
+//! ```
+//! use std::{collections::BTreeMap, path::Path, sync::Arc};
+//!
+//! use meridian_store::{
+//!     Identity, LocalWrite, MemMetadata, Store, StoreError, StoreOptions, WriteContext,
+//! };
+//! use meridian_types::catalog::Version;
+//! use meridian_types::{Catalog, Incarnation, Millis, NodeId, TableName, TableOptions};
+//! use meridian_vfs::MemFs;
+//!
+//! let now = Millis(1_700_000_000_000);
+//! let (cluster, node_name) = ("example".to_owned(), "us-1".to_owned());
+//! let (dc, rack) = ("us".to_owned(), "a".to_owned());
+//! let identity = Identity { cluster, node: NodeId(1), node_name, dc, rack };
+//! let (store, opened) = Store::open(
+//!     Arc::new(MemFs::new()),
+//!     Path::new("/data"),
+//!     Arc::new(MemMetadata::new()),
+//!     identity,
+//!     StoreOptions { workers: 0, ..StoreOptions::default() },
+//!     Incarnation(0x5eed), // a random number
+//!     now,
+//! )?;
+//! assert!(opened.new_incarnation);
+//!
+//! let name: TableName = "geo.cities".parse().expect("a table's name");
+//! let mut catalog = Catalog::default();
+//! let replication = BTreeMap::from([("us".to_owned(), 1)]);
+//! catalog.create_keyspace("geo", replication, Version::default()).expect("a keyspace");
+//! catalog.create_table(&name, TableOptions::default(), Version::default()).expect("a table");
+//! store.join_catalog(&catalog)?;
+//!
+//! let table = store.catalog().table(&name).cloned().expect("just created");
+//! let row = store.row_key(&table, "geneva".into());
+//! let put = |value: &'static str, context| LocalWrite {
+//!     value: Some(value.into()),
+//!     context,
+//!     ..LocalWrite::default()
+//! };
+//! store.mint(&row, put("a", WriteContext::None), now)?;
+//! store.mint(&row, put("b", WriteContext::None), now)?;
+//! let version = store.read(&row)?;
+//! assert_eq!(version.row.visible(now).count(), 2, "neither writer had seen the other");
+//!
+//! let seen = version.row.reader_context(&version.clock);
+//! let minted = store.mint(&row, put("c", WriteContext::Seen(seen)), now)?;
+//! store.wait(&minted.commit)?;
+//! assert_eq!(store.read(&row)?.row.visible(now).count(), 1);
+//! store.close()?;
+//! # Ok::<(), StoreError>(())
+//! ```
 
 #![deny(missing_docs)]
 

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use meridian_crdt::{ConflictPolicy, DecodeError, Row, VnodeClock};
 use meridian_lsm::{MergeError, MergeOperator};
 
+use crate::records;
+
 /// A table's conflict policy. Shared with its merge operator, because a definition of the same
 /// table with a higher version may bring another one while the tree is open.
 #[derive(Clone, Debug)]
@@ -78,20 +80,24 @@ impl MergeOperator for RowMerge {
     }
 }
 
-/// Vnode clocks: an operand is a set of dots that were applied.
-pub(crate) struct ClockMerge;
+/// The store's own records: an operand of a vnode clock is a set of dots that were applied, one of
+/// a number is another number, of which the highest holds.
+pub(crate) struct RecordMerge;
 
-impl MergeOperator for ClockMerge {
+impl MergeOperator for RecordMerge {
     fn name(&self) -> &'static str {
-        "meridian.clock.1"
+        "meridian.record.1"
     }
 
     fn full_merge(
         &self,
-        _key: &[u8],
+        key: &[u8],
         base: Option<&[u8]>,
         operands: &mut dyn Iterator<Item = &[u8]>,
     ) -> Result<Option<Vec<u8>>, MergeError> {
+        if !records::is_clock(key) {
+            return highest(base, operands).map(Some).map_err(refused);
+        }
         let mut clock = match base {
             Some(base) => VnodeClock::from_bytes(base).map_err(refused)?,
             None => VnodeClock::default(),
@@ -107,6 +113,17 @@ impl MergeOperator for ClockMerge {
     }
 }
 
+fn highest(
+    base: Option<&[u8]>,
+    operands: &mut dyn Iterator<Item = &[u8]>,
+) -> Result<Vec<u8>, DecodeError> {
+    let mut highest = base.map_or(Ok(0), |base| records::number_from_bytes("number", base))?;
+    for operand in operands {
+        highest = highest.max(records::number_from_bytes("number", operand)?);
+    }
+    Ok(records::number_to_bytes(highest).to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use meridian_crdt::{Actor, Context, Delta, Dot, DotSet, Entry};
@@ -114,6 +131,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const CLOCK: [u8; 9] = [1; 9];
 
     fn delta(node: u32, counter: u64, stamp: u64, seen: &[(u32, u64)]) -> Delta {
         let dot = |node, counter| {
@@ -176,7 +195,7 @@ mod tests {
             let is_row = row(&bytes).is_ok();
             prop_assert_eq!(whole.is_ok(), is_row);
             prop_assert_eq!(merge.partial_merge(b"k", &sound, &bytes).is_some(), is_row);
-            let clock = ClockMerge.full_merge(b"c", Some(&bytes), &mut std::iter::empty());
+            let clock = RecordMerge.full_merge(&CLOCK, Some(&bytes), &mut std::iter::empty());
             prop_assert_eq!(clock.is_ok(), VnodeClock::from_bytes(&bytes).is_ok());
         }
     }
@@ -188,8 +207,22 @@ mod tests {
             dots.collect::<DotSet>().to_bytes()
         };
         let (a, b, c) = (dots(&[1, 2]), dots(&[4]), dots(&[3]));
-        let all = ClockMerge.full_merge(b"k", Some(&a), &mut [&b[..], &c[..]].into_iter()).unwrap();
+        let all =
+            RecordMerge.full_merge(&CLOCK, Some(&a), &mut [&b[..], &c[..]].into_iter()).unwrap();
         assert_eq!(all, Some(dots(&[1, 2, 3, 4])));
-        assert_eq!(ClockMerge.partial_merge(b"k", &b, &c), Some(dots(&[3, 4])));
+        assert_eq!(RecordMerge.partial_merge(&CLOCK, &b, &c), Some(dots(&[3, 4])));
+    }
+
+    #[test]
+    fn of_numbers_the_highest_holds() {
+        let [a, b, c] = [5, 9, 7].map(records::number_to_bytes);
+        let merge = |base: Option<&[u8]>| {
+            let operands = &mut [&b[..], &c[..]].into_iter();
+            RecordMerge.full_merge(&records::MARK_KEY, base, operands).unwrap()
+        };
+        assert_eq!(merge(Some(&a)).unwrap(), b);
+        assert_eq!(merge(None).unwrap(), b);
+        let damaged = &mut std::iter::once(&b"\x09"[..]);
+        assert!(RecordMerge.full_merge(&records::MARK_KEY, Some(&a), damaged).is_err());
     }
 }

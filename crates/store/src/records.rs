@@ -1,4 +1,4 @@
-//! The tree of the store's own records: vnode clocks, the stamp mark, the life, the identity. Keys
+//! The tree of the store's own records: vnode clocks, marks of stamps, the life, the identity. Keys
 //! begin with a kind, values with a version. `docs/formats/store.md` describes them.
 
 use meridian_crdt::VnodeClock;
@@ -13,10 +13,12 @@ const CLOCK: u8 = 0x01;
 const MARK: u8 = 0x02;
 const LIFE: u8 = 0x03;
 const IDENTITY: u8 = 0x04;
+const AHEAD: u8 = 0x05;
 
 pub(crate) const MARK_KEY: [u8; 1] = [MARK];
 pub(crate) const LIFE_KEY: [u8; 1] = [LIFE];
 pub(crate) const IDENTITY_KEY: [u8; 1] = [IDENTITY];
+pub(crate) const AHEAD_KEY: [u8; 1] = [AHEAD];
 
 /// Before the first clock, and behind the last one.
 pub(crate) const CLOCKS: ([u8; 1], [u8; 1]) = ([CLOCK], [CLOCK + 1]);
@@ -31,6 +33,11 @@ pub(crate) fn tree_name(table: meridian_types::TableId) -> String {
 /// Whether a tree is a table's.
 pub(crate) fn is_table_tree(name: &str) -> bool {
     name.strip_prefix('t').is_some_and(|id| id.parse::<u32>().is_ok())
+}
+
+/// Whether a key names a vnode's clock.
+pub(crate) fn is_clock(key: &[u8]) -> bool {
+    key.first() == Some(&CLOCK)
 }
 
 pub(crate) fn clock_key(keyspace: KeyspaceId, vnode: VnodeId) -> [u8; 9] {
@@ -77,8 +84,8 @@ pub(crate) fn number_from_bytes(what: &'static str, bytes: &[u8]) -> Result<u64,
     Ok(number)
 }
 
-pub(crate) fn mark_to_bytes(mark: Hlc) -> [u8; 9] {
-    number_to_bytes(mark.0)
+pub(crate) fn stamp_to_bytes(stamp: Hlc) -> [u8; 9] {
+    number_to_bytes(stamp.0)
 }
 
 #[cfg(test)]
@@ -92,10 +99,10 @@ mod tests {
         let clock = VnodeClock::default();
         let read = read_clock(&key, &clock.to_bytes());
         assert_eq!(read, Ok((KeyspaceId(0x0102_0304), VnodeId(0x0506), clock)));
-        assert_eq!(mark_to_bytes(Hlc(0x0708)), [1, 0, 0, 0, 0, 0, 0, 7, 8]);
-        assert_eq!(number_from_bytes("mark", &mark_to_bytes(Hlc(9))), Ok(9));
+        assert_eq!(stamp_to_bytes(Hlc(0x0708)), [1, 0, 0, 0, 0, 0, 0, 7, 8]);
+        assert_eq!(number_from_bytes("mark", &stamp_to_bytes(Hlc(9))), Ok(9));
         assert_eq!(CLOCKS, ([1], [2]));
-        assert_eq!((MARK_KEY, LIFE_KEY, IDENTITY_KEY), ([2], [3], [4]));
+        assert_eq!((MARK_KEY, LIFE_KEY, IDENTITY_KEY, AHEAD_KEY), ([2], [3], [4], [5]));
     }
 
     #[test]

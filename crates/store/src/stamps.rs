@@ -1,12 +1,14 @@
 //! The node's hybrid logical clock, and the mark that keeps its stamps rising over restarts.
 //!
-//! The wall clock may step back while the node is down. So a *mark* above all stamps given is kept
-//! in the storage engine, moved on ahead of the stamps in the batch of whichever write comes near
+//! The wall clock may step back while the node is down. So a *mark* above all stamps stored is kept
+//! in the storage engine, moved on ahead of the stamps by the batch of whichever write comes near
 //! it; a node that starts begins above the mark. In a tidy stop the mark is the last stamp itself,
 //! so that restarts do not drive the stamps ahead of the wall clock.
 //!
-//! INVARIANT: no stamp is given or followed above the mark in memory, and the write that moves the
-//! mark carries it.
+//! INVARIANT: a batch that stores a stamp carries a mark above it, unless one was stored before. So
+//! whatever prefix of the log a power cut leaves, its mark is above its stamps: on LWW tables a
+//! stamp above the mark is the highest, and its row need not be looked at. The stored mark is the
+//! highest of those carried, whatever order batches of several threads end up in.
 
 use meridian_types::{Hlc, HlcClock, Millis, StampTooFarAhead};
 use parking_lot::Mutex;
@@ -15,9 +17,9 @@ use parking_lot::Mutex;
 /// a node's clock ahead of its wall clock after a crash.
 pub(crate) const MARK_AHEAD_MS: u64 = 1_000;
 
-/// The mark is moved when a stamp comes this near to it, in milliseconds. Longer than the interval
-/// between two syncs of the log, so that a power cut that takes the last move back still leaves a
-/// mark above every stamp.
+/// The mark is moved when a stamp comes this near to it, in milliseconds: a tiny record twice a
+/// second. Longer than the interval between two syncs of the log, so that also stamps that only
+/// other replicas still have, after a power cut, are below the mark.
 pub(crate) const MARK_NEAR_MS: u64 = 500;
 
 #[derive(Debug)]
@@ -28,28 +30,33 @@ pub(crate) struct Stamps {
 #[derive(Debug)]
 struct State {
     clock: HlcClock,
-    mark: Hlc,
+    /// The highest mark that is stored.
+    stored: Hlc,
     /// The wall clock as last told.
     now: Millis,
 }
 
-impl State {
-    fn observe(&mut self, stamp: Hlc, now: Millis) -> Result<Option<Hlc>, StampTooFarAhead> {
-        self.now = now;
-        if stamp <= self.clock.last() {
-            return Ok(None);
-        }
-        self.clock.observe(stamp, now)?;
-        Ok(self.move_mark(stamp))
-    }
+/// What a batch must store beside its rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// The mark, if the stored one is too near.
+    pub(crate) mark: Option<Hlc>,
+    /// The batch's highest stamp that is too far ahead to be followed.
+    pub(crate) ahead: Option<Hlc>,
+}
 
-    /// The new mark, if a stamp comes too near to the one there is.
-    fn move_mark(&mut self, stamp: Hlc) -> Option<Hlc> {
-        if stamp.millis().plus(MARK_NEAR_MS) < self.mark.millis() {
-            return None;
-        }
-        self.mark = Hlc::new(stamp.millis().plus(MARK_AHEAD_MS), 0);
-        Some(self.mark)
+impl Carried {
+    /// What a batch must store that holds the stamps of both.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { mark: self.mark.max(other.mark), ahead: self.ahead.max(other.ahead) }
+    }
+}
+
+impl State {
+    fn carried(&self, stamp: Hlc) -> Carried {
+        let is_near = stamp.millis().plus(MARK_NEAR_MS) >= self.stored.millis();
+        let mark = is_near.then(|| Hlc::new(stamp.millis().plus(MARK_AHEAD_MS), 0));
+        Carried { mark, ahead: None }
     }
 }
 
@@ -57,35 +64,45 @@ impl Stamps {
     /// Begins above `mark`.
     pub(crate) fn new(mark: Hlc, max_ahead_ms: u64, now: Millis) -> Self {
         let clock = HlcClock::new(mark, max_ahead_ms);
-        Self { state: Mutex::new(State { clock, mark, now }) }
+        Self { state: Mutex::new(State { clock, stored: mark, now }) }
     }
 
-    /// The next stamp, and the mark that the write must carry.
-    pub(crate) fn tick(&self, now: Millis) -> (Hlc, Option<Hlc>) {
+    /// The next stamp.
+    pub(crate) fn tick(&self, now: Millis) -> (Hlc, Carried) {
         let mut state = self.state.lock();
         state.now = now;
         let stamp = state.clock.tick(now);
-        (stamp, state.move_mark(stamp))
+        (stamp, state.carried(stamp))
     }
 
-    /// Follows a stamp from elsewhere; the mark that the write must carry.
-    pub(crate) fn observe(&self, stamp: Hlc, now: Millis) -> Result<Option<Hlc>, StampTooFarAhead> {
-        self.state.lock().observe(stamp, now)
+    /// Follows a stamp from elsewhere.
+    pub(crate) fn observe(&self, stamp: Hlc, now: Millis) -> Result<Carried, StampTooFarAhead> {
+        let mut state = self.state.lock();
+        state.now = now;
+        if stamp > state.clock.last() {
+            state.clock.observe(stamp, now)?;
+        }
+        Ok(state.carried(stamp))
     }
 
-    /// Follows a stamp that other replicas have taken already; the mark that the write must carry.
-    /// One that is too far ahead of the last wall clock seen is not followed, and its row is taken
-    /// all the same: it is in the cluster, and to leave it out here alone would only make replicas
-    /// differ.
-    pub(crate) fn follow(&self, stamp: Hlc) -> Option<Hlc> {
+    /// Follows a stamp that other replicas have taken already. One that is too far ahead of the last
+    /// wall clock told is not followed, and its row is taken all the same: it is in the cluster, and
+    /// to leave it out here alone would only make replicas differ.
+    pub(crate) fn follow(&self, stamp: Hlc) -> Carried {
         let mut state = self.state.lock();
         let now = state.now;
-        state.observe(stamp, now).ok().flatten()
+        if stamp > state.clock.last() && state.clock.observe(stamp, now).is_err() {
+            return Carried { mark: None, ahead: Some(stamp) };
+        }
+        state.carried(stamp)
     }
 
-    /// A write that carried the mark failed: the next one carries it again.
-    pub(crate) fn mark_lost(&self) {
-        self.state.lock().mark = Hlc::ZERO;
+    /// A batch that carried a mark is stored.
+    pub(crate) fn stored(&self, carried: Carried) {
+        if let Some(mark) = carried.mark {
+            let mut state = self.state.lock();
+            state.stored = state.stored.max(mark);
+        }
     }
 
     /// The highest stamp given or followed.
@@ -98,44 +115,59 @@ impl Stamps {
 mod tests {
     use super::*;
 
+    fn stamps() -> Stamps {
+        Stamps::new(Hlc::ZERO, 60_000, Millis(0))
+    }
+
     #[test]
     fn stamps_stay_below_the_mark_and_the_mark_moves_seldom() {
-        let stamps = Stamps::new(Hlc::ZERO, 60_000, Millis(0));
-        let (mut mark, mut moves) = (Hlc::ZERO, 0);
+        let stamps = stamps();
+        let (mut stored, mut moves) = (Hlc::ZERO, 0);
         for now in 10_000..20_000 {
-            let (stamp, moved) = stamps.tick(Millis(now));
-            moves += u32::from(moved.is_some());
-            mark = moved.unwrap_or(mark);
-            assert!(stamp < mark);
+            let (stamp, carried) = stamps.tick(Millis(now));
+            moves += u32::from(carried.mark.is_some());
+            stored = stored.max(carried.mark.unwrap_or_default());
+            stamps.stored(carried);
+            assert!(stamp < stored);
         }
         assert!((10..30).contains(&moves), "{moves}");
     }
 
     #[test]
+    fn a_mark_is_carried_until_one_is_stored() {
+        let stamps = stamps();
+        let (_, lost) = stamps.tick(Millis(10_000));
+        let (_, carried) = stamps.tick(Millis(10_000));
+        assert!(lost.mark.is_some() && carried.mark.is_some());
+        stamps.stored(carried);
+        assert_eq!(stamps.tick(Millis(10_000)).1, Carried::default());
+        // An older one that is stored late changes nothing.
+        let newer = stamps.tick(Millis(12_000)).1;
+        stamps.stored(newer);
+        stamps.stored(lost);
+        assert_eq!(stamps.tick(Millis(12_000)).1, Carried::default());
+    }
+
+    #[test]
     fn a_clock_that_stepped_back_over_a_restart_gives_stamps_above_the_mark() {
-        let stamps = Stamps::new(Hlc::ZERO, 60_000, Millis(0));
-        let (before, mark) = stamps.tick(Millis(50_000));
+        let stamps = stamps();
+        let (before, _) = stamps.tick(Millis(50_000));
         let followed = Hlc::new(Millis(70_000), 3);
-        let mark = stamps.observe(followed, Millis(50_000)).unwrap().or(mark).unwrap();
-        let restarted = Stamps::new(mark, 60_000, Millis(0));
+        let mark = stamps.observe(followed, Millis(50_000)).unwrap().mark.unwrap();
+        let restarted = Stamps::new(mark, 60_000, Millis(1_000));
         let (after, _) = restarted.tick(Millis(1_000));
         assert!(after > before && after > followed);
     }
 
     #[test]
-    fn a_stamp_that_is_too_far_ahead_is_refused_and_not_followed() {
-        let stamps = Stamps::new(Hlc::ZERO, 1_000, Millis(0));
+    fn a_stamp_that_is_too_far_ahead_is_not_followed() {
+        let stamps = Stamps::new(Hlc::ZERO, 1_000, Millis(1_000));
         let far = Hlc::new(Millis(5_000), 0);
         assert!(stamps.observe(far, Millis(1_000)).is_err());
+        assert_eq!(stamps.follow(far), Carried { mark: None, ahead: Some(far) });
         assert!(stamps.tick(Millis(1_000)).0 < far);
-    }
-
-    #[test]
-    fn a_lost_mark_is_carried_again() {
-        let stamps = Stamps::new(Hlc::ZERO, 1_000, Millis(0));
-        assert!(stamps.tick(Millis(1_000)).1.is_some());
-        assert!(stamps.tick(Millis(1_000)).1.is_none());
-        stamps.mark_lost();
-        assert!(stamps.tick(Millis(1_000)).1.is_some());
+        let near = Hlc::new(Millis(1_500), 0);
+        assert!(stamps.follow(near).mark.unwrap() > near);
+        assert!(stamps.tick(Millis(1_000)).0 > near);
     }
 }

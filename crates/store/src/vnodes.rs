@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use meridian_crdt::{Dot, VnodeClock};
 use meridian_topology::VnodeCount;
-use meridian_types::{KeyspaceId, VnodeId};
+use meridian_types::{Hlc, KeyspaceId, VnodeId};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::StoreError;
@@ -22,11 +22,23 @@ pub(crate) struct Vnode {
     clock: Arc<VnodeClock>,
     /// Of the clock as it is.
     digest: Option<u128>,
+    /// No entry of its rows has a higher stamp.
+    top: Hlc,
 }
 
 impl Vnode {
     pub(crate) fn clock(&self) -> &Arc<VnodeClock> {
         &self.clock
+    }
+
+    /// Whether a stamp is higher than that of every entry of the vnode's rows.
+    pub(crate) fn is_above_all(&self, stamp: Hlc) -> bool {
+        stamp > self.top
+    }
+
+    /// Notes the stamp of an entry.
+    pub(crate) fn raise(&mut self, stamp: Hlc) {
+        self.top = self.top.max(stamp);
     }
 
     /// Notes one dot. Copies the clock if a reader still holds it.
@@ -41,7 +53,7 @@ impl Vnode {
     }
 
     pub(crate) fn digest(&mut self) -> u128 {
-        let Self { clock, digest } = self;
+        let Self { clock, digest, .. } = self;
         *digest.get_or_insert_with(|| clock.digest())
     }
 }
@@ -55,13 +67,15 @@ pub(crate) struct Vnodes {
     count: VnodeCount,
     chunks: Box<[OnceLock<Chunk>]>,
     empty: Arc<VnodeClock>,
+    /// No entry that was there when the store was opened has a higher stamp.
+    floor: Hlc,
 }
 
 impl Vnodes {
-    pub(crate) fn new(keyspace: KeyspaceId, count: VnodeCount) -> Self {
+    pub(crate) fn new(keyspace: KeyspaceId, count: VnodeCount, floor: Hlc) -> Self {
         let chunks = (count.get() as usize).div_ceil(CHUNK);
         let chunks = (0..chunks).map(|_| OnceLock::new()).collect();
-        Self { keyspace, count, chunks, empty: Arc::default() }
+        Self { keyspace, count, chunks, empty: Arc::default(), floor }
     }
 
     pub(crate) fn check(&self, vnode: VnodeId) -> Result<(), StoreError> {
@@ -75,7 +89,10 @@ impl Vnodes {
     pub(crate) fn lock(&self, vnode: VnodeId) -> MutexGuard<'_, Vnode> {
         let at = vnode.0 as usize;
         let chunk = self.chunks[at / CHUNK].get_or_init(|| {
-            let vnode = || Mutex::new(Vnode { clock: self.empty.clone(), digest: None });
+            let vnode = || {
+                let clock = self.empty.clone();
+                Mutex::new(Vnode { clock, digest: None, top: self.floor })
+            };
             (0..CHUNK).map(|_| vnode()).collect()
         });
         chunk[at % CHUNK].lock()

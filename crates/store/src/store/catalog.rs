@@ -62,7 +62,7 @@ impl Inner {
         let before = self.view.load_full();
         let mut keyspaces = before.keyspaces.clone();
         for def in catalog.keyspaces() {
-            let new = || Arc::new(Vnodes::new(def.id, self.count));
+            let new = || Arc::new(Vnodes::new(def.id, self.count, self.floor));
             keyspaces.entry(def.id).or_insert_with(new);
         }
         let mut tables = BTreeMap::new();

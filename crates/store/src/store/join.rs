@@ -67,7 +67,7 @@ impl Store {
         let mut batch = WriteBatch::new();
         let key = records::clock_key(keyspace, vnode);
         batch.merge(&inner.clocks, key, news.to_bytes());
-        inner.write(batch, None)?;
+        inner.write(batch, Carried::default())?;
         let mut clock = VnodeClock::clone(state.clock());
         clock.join(peer);
         state.replace(clock);
@@ -106,9 +106,9 @@ impl Inner {
             self.add_dots(&mut batch, place, &news);
         }
         let stamps = other.entries().iter().map(|entry| entry.stamp);
-        let mark = stamps.filter_map(|stamp| self.stamps.follow(stamp)).max();
-        self.put_mark(&mut batch, mark);
-        let commit = self.write(batch, mark)?;
+        let carried = stamps.clone().map(|stamp| self.stamps.follow(stamp)).reduce(Carried::max);
+        let commit = self.write(batch, carried.unwrap_or_default())?;
+        stamps.for_each(|stamp| vnode.raise(stamp));
         self.counters.joined.add();
         if !news.is_empty() {
             vnode.replace(clock);

@@ -22,7 +22,7 @@ use crate::identity::Life;
 use crate::key::{self, StoredKey};
 use crate::merge::SharedPolicy;
 use crate::metadata::Metadata;
-use crate::stamps::Stamps;
+use crate::stamps::{Carried, Stamps};
 use crate::vnodes::Vnodes;
 use crate::write_ids::WriteIds;
 
@@ -68,6 +68,8 @@ struct Inner {
     memtable_bytes: usize,
     actor: Actor,
     life: Life,
+    /// No entry that was there when the store was opened has a higher stamp.
+    floor: Hlc,
     stamps: Stamps,
     write_ids: WriteIds,
     view: ArcSwap<View>,
@@ -138,12 +140,10 @@ impl Store {
     /// # Errors
     /// The storage engine refuses writes; the stamp must not be used.
     pub fn tick(&self, now: Millis) -> Result<Hlc, StoreError> {
-        let (stamp, mark) = self.inner.stamps.tick(now);
-        if let Some(mark) = mark {
+        let (stamp, carried) = self.inner.stamps.tick(now);
+        if carried != Carried::default() {
             self.inner.check_open()?;
-            let mut batch = meridian_lsm::WriteBatch::new();
-            self.inner.put_mark(&mut batch, Some(mark));
-            self.inner.write(batch, Some(mark))?;
+            self.inner.write(meridian_lsm::WriteBatch::new(), carried)?;
         }
         Ok(stamp)
     }

@@ -8,9 +8,9 @@ use meridian_vfs::Fs;
 
 use super::*;
 use crate::identity::{self, Identity, Record};
-use crate::merge::{ClockMerge, RowMerge};
+use crate::merge::{RecordMerge, RowMerge};
 use crate::options::{CLOCKS_MEMTABLE_BYTES, StoreOptions};
-use crate::records::{self, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_KEY, MARK_KEY};
+use crate::records::{self, AHEAD_KEY, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_KEY, MARK_KEY};
 
 /// What a start found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Store {
         let catalog = catalog::load(&*metadata)?;
         let clocks_config = TreeConfig {
             memtable_bytes: CLOCKS_MEMTABLE_BYTES.min(options.memtable_bytes),
-            ..TreeConfig::new(CLOCKS_TREE).with_merge(Arc::new(ClockMerge))
+            ..TreeConfig::new(CLOCKS_TREE).with_merge(Arc::new(RecordMerge))
         };
         let (db, recovery) = Db::open(fs, dir, options.db(), vec![clocks_config])?;
         let clocks = db.tree(CLOCKS_TREE).ok_or_else(|| StoreError::CorruptRecord {
@@ -65,6 +65,7 @@ impl Store {
         let found = Found::load(&clocks, &record, dir)?;
         let last = Life::load(&*metadata)?;
         let life = Life::next(last, found.life, recovery.clean_shutdown, fresh_incarnation);
+        let floor = found.mark.max(found.ahead);
         let opened = opened(&life, last, &found, &recovery);
         let inner = Inner {
             stamps: Stamps::new(found.mark, options.max_clock_ahead_ms, now),
@@ -73,8 +74,9 @@ impl Store {
             view: ArcSwap::from_pointee(View {
                 catalog: Arc::default(),
                 tables: BTreeMap::new(),
-                keyspaces: load_clocks(&clocks, &db.snapshot(), count)?,
+                keyspaces: load_clocks(&clocks, &db.snapshot(), count, floor)?,
             }),
+            floor,
             dir: dir.to_owned(),
             partitioner: options.partitioner,
             memtable_bytes: options.memtable_bytes,
@@ -114,7 +116,7 @@ impl Store {
         inner.view().keyspaces.values().for_each(|vnodes| vnodes.drain());
         let mut batch = WriteBatch::new();
         let mark = inner.stamps.last();
-        batch.put(&inner.clocks, MARK_KEY, records::mark_to_bytes(mark));
+        batch.put(&inner.clocks, MARK_KEY, records::stamp_to_bytes(mark));
         inner.db.write(batch)?;
         let workers = inner.workers.lock().take();
         drop(workers);
@@ -127,6 +129,7 @@ impl Store {
 struct Found {
     life: Option<u64>,
     mark: Hlc,
+    ahead: Hlc,
 }
 
 impl Found {
@@ -140,8 +143,9 @@ impl Found {
             number.map_err(|cause| StoreError::record(what, &cause))
         };
         let life = number(&LIFE_KEY, "life")?;
-        let mark = Hlc(number(&MARK_KEY, "stamp mark")?.unwrap_or(0));
-        Ok(Self { life, mark })
+        let mark = Hlc(number(&MARK_KEY, "mark of stamps")?.unwrap_or(0));
+        let ahead = Hlc(number(&AHEAD_KEY, "mark of stamps ahead")?.unwrap_or(0));
+        Ok(Self { life, mark, ahead })
     }
 }
 
@@ -160,6 +164,7 @@ fn load_clocks(
     clocks: &Tree,
     at: &Snapshot,
     count: VnodeCount,
+    floor: Hlc,
 ) -> Result<BTreeMap<KeyspaceId, Arc<Vnodes>>, StoreError> {
     let bound = |kind: [u8; 1]| Bytes::copy_from_slice(&kind);
     let range =
@@ -169,7 +174,7 @@ fn load_clocks(
         let (key, value) = stored?;
         let (keyspace, vnode, clock) = records::read_clock(&key, &value)
             .map_err(|cause| StoreError::record(format!("clock {key:02x?}"), &cause))?;
-        let new = || Arc::new(Vnodes::new(keyspace, count));
+        let new = || Arc::new(Vnodes::new(keyspace, count, floor));
         let vnodes = keyspaces.entry(keyspace).or_insert_with(new);
         vnodes.check(vnode)?;
         vnodes.lock(vnode).replace(clock);

@@ -1,8 +1,9 @@
 //! Minting and applying deltas (rules 2, 4, 5, 11).
 //!
-//! A delta without a context is stored blind, as an operand of the merge operator; one with a
-//! context is applied to the row that is there, stripped, and stored whole. Either way row, dot and
-//! stamp mark go into one batch, so a power cut takes all of them or none.
+//! A delta without a context is stored blind, as an operand of the merge operator (on an LWW table,
+//! where its stamp is above every stamp of the vnode, as the row that it makes); one with a context
+//! is applied to the row that is there, stripped, and stored whole. Either way row, dot and mark go
+//! into one batch, so a power cut takes all of them or none.
 
 use meridian_crdt::{Context, Delta, Dot, DotSet, Entry};
 use meridian_lsm::WriteBatch;
@@ -10,7 +11,7 @@ use meridian_types::WriteId;
 
 use super::*;
 use crate::hints::Intent;
-use crate::records::{self, MARK_KEY};
+use crate::records::{self, AHEAD_KEY, MARK_KEY};
 use crate::vnodes::Vnode;
 
 /// What a write replaces.
@@ -105,8 +106,8 @@ impl Store {
             inner.counters.duplicates.add();
             return Ok(Applied { new: false, commit: inner.everything_so_far()? });
         }
-        let mark = inner.stamps.observe(delta.entry.stamp, now)?;
-        let commit = inner.store_delta(&place, &mut vnode, delta, None, mark)?;
+        let carried = inner.stamps.observe(delta.entry.stamp, now)?;
+        let commit = inner.store_delta(&place, &mut vnode, delta, None, carried)?;
         if let Some(id) = write_id {
             inner.write_ids.note(id, row.table, place.token, delta, now);
         }
@@ -140,13 +141,13 @@ impl Inner {
             return Err(StoreError::ForgottenDot { keyspace, vnode, dot });
         }
         // Under the vnode's lock, so that stamps rise with counters (rule 12).
-        let (stamp, mark) = match stamp {
+        let (stamp, carried) = match stamp {
             None => self.stamps.tick(now),
             Some(stamp) => (stamp, self.stamps.observe(stamp, now)?),
         };
         let entry = Entry { dot, stamp, expires: write.expires, value: write.value };
         let delta = Delta { entry, context };
-        let commit = self.store_delta(&place, &mut vnode, &delta, found, mark)?;
+        let commit = self.store_delta(&place, &mut vnode, &delta, found, carried)?;
         if let Some(id) = write.write_id {
             self.write_ids.note(id, row.table, place.token, &delta, now);
         }
@@ -185,7 +186,7 @@ impl Inner {
         vnode: &mut Vnode,
         delta: &Delta,
         found: Option<Row>,
-        mark: Option<Hlc>,
+        carried: Carried,
     ) -> Result<Commit, StoreError> {
         let dot = delta.entry.dot;
         let value_bytes = delta.entry.value.as_ref().map_or(0, Bytes::len);
@@ -194,7 +195,7 @@ impl Inner {
         let mut after = None;
         if is_blind {
             self.counters.blind.add();
-            self.merge_blind(&mut batch, place, delta);
+            self.store_blind(&mut batch, place, vnode, delta);
         } else {
             self.counters.applied.add();
             let mut row = match found {
@@ -209,8 +210,8 @@ impl Inner {
             after = Some(clock);
         }
         self.add_dots(&mut batch, place, &[dot].into_iter().collect());
-        self.put_mark(&mut batch, mark);
-        let commit = self.write(batch, mark)?;
+        let commit = self.write(batch, carried)?;
+        vnode.raise(delta.entry.stamp);
         match after {
             Some(clock) => vnode.replace(clock),
             None => vnode.insert(dot),
@@ -218,14 +219,21 @@ impl Inner {
         Ok(commit)
     }
 
-    fn merge_blind(&self, batch: &mut WriteBatch, place: &Place, delta: &Delta) {
+    /// Stores a delta without looking at its row.
+    fn store_blind(&self, batch: &mut WriteBatch, place: &Place, vnode: &Vnode, delta: &Delta) {
         let operand = if delta.context.is_empty() {
             delta.to_bytes()
         } else {
             // Of an LWW table: what its writer had seen decides nothing.
             Row::new([delta.entry.clone()], Context::default()).to_bytes()
         };
-        batch.merge(&place.table.tree, &place.key, operand);
+        let table = &place.table;
+        if table.policy() == ConflictPolicy::Lww && vnode.is_above_all(delta.entry.stamp) {
+            // It wins over whatever is there, so that nobody need ever look at that again.
+            batch.put(&table.tree, &place.key, operand);
+        } else {
+            batch.merge(&table.tree, &place.key, operand);
+        }
     }
 
     /// Replaces the stored row.
@@ -243,19 +251,20 @@ impl Inner {
         batch.merge(&self.clocks, key, dots.to_bytes());
     }
 
-    pub(super) fn put_mark(&self, batch: &mut WriteBatch, mark: Option<Hlc>) {
-        if let Some(mark) = mark {
-            batch.put(&self.clocks, MARK_KEY, records::mark_to_bytes(mark));
-        }
-    }
-
-    pub(super) fn write(&self, batch: WriteBatch, mark: Option<Hlc>) -> Result<Commit, StoreError> {
-        self.db.write(batch).map_err(|cause| {
-            if mark.is_some() {
-                self.stamps.mark_lost();
+    /// Writes a batch with what it must carry.
+    pub(super) fn write(
+        &self,
+        mut batch: WriteBatch,
+        carried: Carried,
+    ) -> Result<Commit, StoreError> {
+        for (key, stamp) in [(MARK_KEY, carried.mark), (AHEAD_KEY, carried.ahead)] {
+            if let Some(stamp) = stamp {
+                batch.merge(&self.clocks, key, records::stamp_to_bytes(stamp));
             }
-            cause.into()
-        })
+        }
+        let commit = self.db.write(batch)?;
+        self.stamps.stored(carried);
+        Ok(commit)
     }
 }
 

@@ -122,6 +122,42 @@ fn stamps_rise_with_counters_and_far_ones_are_refused() {
 }
 
 #[test]
+fn a_late_write_with_an_older_stamp_loses_wherever_it_was_stored_before() {
+    let [a, b, c] = [1, 2, 3].map(Node::new);
+    let row = a.row("ks.lww", "k");
+    let older = a.put("ks.lww", "k", "older", WriteContext::None).delta;
+    b.store.apply(&row, &older, None, NOW).unwrap();
+    let newer = b.put("ks.lww", "k", "newer", WriteContext::None).delta;
+    c.store.apply(&row, &newer, None, NOW).unwrap();
+    c.store.apply(&row, &older, None, NOW).unwrap();
+    assert_eq!(values(&c.read("ks.lww", "k")), ["newer"]);
+    // Also where the newer one is from before a restart, and the wall clock stepped back.
+    let c = c.restarted(9);
+    let write = write("newest", WriteContext::None);
+    let newest = c.store.mint(&row, write, Millis(1000)).unwrap().delta;
+    assert!(newest.entry.stamp > newer.entry.stamp);
+    assert_eq!(values(&c.read("ks.lww", "k")), ["newest"]);
+}
+
+#[test]
+fn a_stamp_too_far_ahead_that_came_with_a_pull_wins_also_after_a_restart() {
+    let (broken, node) = (Node::new(2), Node::new(1));
+    let row = node.row("ks.lww", "k");
+    // The wall clock of one node is a day ahead.
+    let ahead = NOW.plus(24 * 60 * 60 * 1000);
+    broken.store.mint(&row, write("future", WriteContext::None), ahead).unwrap();
+    node.put("ks.lww", "k", "present", WriteContext::None);
+    pulls::pull(&node, &broken);
+    assert_eq!(values(&node.read("ks.lww", "k")), ["future"]);
+    let after = node.put("ks.lww", "k", "later", WriteContext::None).delta;
+    assert!(after.entry.stamp < Hlc::new(ahead, 0), "the stamp is not followed");
+    assert_eq!(values(&node.read("ks.lww", "k")), ["future"]);
+    let node = node.restarted(9);
+    node.put("ks.lww", "k", "later still", WriteContext::None);
+    assert_eq!(values(&node.read("ks.lww", "k")), ["future"]);
+}
+
+#[test]
 fn an_intent_keeps_its_stamp_and_is_minted_once() {
     let node = Node::new(1);
     let stamp = node.store.tick(NOW).unwrap();
@@ -234,6 +270,11 @@ fn digests_follow_the_clocks() {
     assert_eq!(after[row.vnode.0 as usize].1, a.store.clock(row.keyspace, row.vnode).digest());
     b.store.apply(&row, &minted.delta, None, NOW).unwrap();
     assert_eq!(after, digests(&b));
+    // Both are computed now, and must not be kept.
+    a.put("ks.lww", "k", "b", WriteContext::None);
+    assert_ne!(digests(&a), after);
+    b.put("ks.siblings", "k", "b", WriteContext::WhatIsHere);
+    assert_ne!(digests(&b), after);
 }
 
 #[test]

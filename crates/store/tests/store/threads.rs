@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 
-const WRITES: usize = 300;
+/// Of each writer: enough that a reader meets a writer in the middle of a write.
+const WRITES: usize = 1500;
 
 fn node() -> Node {
     let (fs, metadata) = (MemFs::new(), MemMetadata::new());
@@ -24,16 +25,19 @@ fn race(write: impl Fn(usize) + Sync, read: impl Fn() + Sync) {
                 scope.spawn(move || (0..WRITES).for_each(|n| write(thread * WRITES + n)))
             })
             .collect();
-        let reader = scope.spawn(|| {
+        let reader = || {
             while !done.load(Ordering::Relaxed) {
                 read();
             }
-        });
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
         for writer in writers {
             writer.join().unwrap();
         }
         done.store(true, Ordering::Relaxed);
-        reader.join().unwrap();
+        for reader in readers {
+            reader.join().unwrap();
+        }
     });
 }
 
