@@ -32,6 +32,9 @@ struct Running {
     compacting: BTreeSet<u32>,
     failure: Option<Error>,
     stopping: bool,
+    /// Rises with everything that may make work or room: who looked before the last rise looks
+    /// again instead of sleeping.
+    changes: u64,
 }
 
 /// Who runs what, and who waits for it.
@@ -65,8 +68,13 @@ enum Pressure {
 impl Jobs {
     /// Tells sleeping workers that there may be something to do.
     pub(crate) fn notify(&self) {
-        let _running = self.running.lock();
+        self.running.lock().changes += 1;
         self.changed.notify_all();
+    }
+
+    /// To be read before looking for work or room.
+    pub(crate) fn changes(&self) -> u64 {
+        self.running.lock().changes
     }
 
     pub(crate) fn last_failure(&self) -> Option<Error> {
@@ -95,6 +103,7 @@ impl Drop for Ended<'_> {
         let mut running = self.jobs.running.lock();
         let set = if self.flush { &mut running.flushing } else { &mut running.compacting };
         set.remove(&self.tree);
+        running.changes += 1;
         self.jobs.changed.notify_all();
     }
 }
@@ -273,6 +282,7 @@ impl Core {
     /// some of it is done. Without worker threads a stopped writer does the work itself.
     pub(crate) fn admit(&self, trees: &[Tree], bytes: usize) -> Result<(), Error> {
         let mut stopped = false;
+        let mut seen = 0;
         loop {
             match self.pressure(trees) {
                 Pressure::None => return Ok(()),
@@ -285,22 +295,23 @@ impl Core {
                         self.jobs.stops.fetch_add(1, Ordering::Relaxed);
                         stopped = true;
                     }
-                    self.wait_for_jobs()?;
+                    seen = self.wait_for_jobs(seen)?;
                 }
             }
         }
     }
 
-    fn wait_for_jobs(&self) -> Result<(), Error> {
+    /// `seen`: the changes before the caller looked; returns those now.
+    fn wait_for_jobs(&self, seen: u64) -> Result<u64, Error> {
         self.log.check()?;
         let stalled = |cause: &Error| Error::Stalled { cause: cause.to_string() };
         if self.jobs.threads.load(Ordering::Acquire) == 0 {
             return match self.poll_job() {
-                Ok(true) => Ok(()),
+                Ok(true) => Ok(seen),
                 // Somebody else is at it.
                 Ok(false) => {
                     std::thread::yield_now();
-                    Ok(())
+                    Ok(seen)
                 }
                 Err(cause @ Error::Poisoned { .. }) => Err(cause),
                 Err(cause) => Err(stalled(&cause)),
@@ -310,8 +321,10 @@ impl Core {
         if let Some(cause) = &running.failure {
             return Err(stalled(cause));
         }
-        self.jobs.changed.wait_for(&mut running, STOPPED_TICK);
-        Ok(())
+        if running.changes == seen {
+            self.jobs.changed.wait_for(&mut running, STOPPED_TICK);
+        }
+        Ok(running.changes)
     }
 
     fn delay(&self, part: u64, bytes: u64) {
@@ -331,13 +344,13 @@ impl Core {
         }
     }
 
-    /// Sleeps until something may have changed, at most `most`; false when it is time to stop.
-    pub(crate) fn sleep_until_job(&self, most: Duration) -> bool {
+    /// Sleeps until something has changed since `seen`, at most `most`; false when it is time to
+    /// stop.
+    pub(crate) fn sleep_until_job(&self, seen: u64, most: Duration) -> bool {
         let mut running = self.jobs.running.lock();
-        if running.stopping {
-            return false;
+        if !running.stopping && running.changes == seen {
+            self.jobs.changed.wait_for(&mut running, most);
         }
-        self.jobs.changed.wait_for(&mut running, most);
         !running.stopping
     }
 }

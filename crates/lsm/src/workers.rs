@@ -86,19 +86,15 @@ impl Drop for Workers {
 /// A thread for flushes and compactions.
 fn run_jobs(core: &Core) {
     let _counted = Counted { core };
-    loop {
-        let pause = match core.poll_job() {
-            Ok(true) => {
-                if core.jobs.is_stopping() {
-                    return;
-                }
-                continue;
-            }
-            Ok(false) => IDLE_TICK,
+    while !core.jobs.is_stopping() {
+        let seen = core.jobs.changes();
+        let go_on = match core.poll_job() {
+            Ok(true) => true,
+            Ok(false) => core.sleep_until_job(seen, IDLE_TICK),
             // Kept in the statistics and told to stalled writers; tried again after a while.
-            Err(_cause) => RETRY_PAUSE,
+            Err(_cause) => core.sleep_until_job(core.jobs.changes(), RETRY_PAUSE),
         };
-        if !core.sleep_until_job(pause) {
+        if !go_on {
             return;
         }
     }
