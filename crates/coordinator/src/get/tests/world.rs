@@ -1,105 +1,18 @@
-//! Every order of answers, refusals, broken links and timers, against real rows and clocks and an
-//! oracle that knows all writes.
+//! The world around a get: what was asked of whom, what was repaired, and what must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 
-use meridian_crdt::{Delta, Dot, Entry, VnodeClock};
 use meridian_service::{Effect, RequestError};
 use meridian_types::ConsistencyLevel;
 
-use super::*;
+use super::super::*;
+use super::history::History;
 use crate::plan::ReadPlan;
-use crate::testing::{Cluster, Dice, HOME, LEVELS, delta, dot};
-
-/// A replica of one row.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Replica {
-    row: Row,
-    clock: VnodeClock,
-}
-
-impl Replica {
-    fn apply(&mut self, policy: ConflictPolicy, delta: &Delta) {
-        if self.clock.insert(delta.entry.dot) {
-            self.row.apply(policy, delta.clone());
-            self.row.strip(&self.clock);
-        }
-    }
-
-    fn join(&mut self, policy: ConflictPolicy, version: &Row, coverage: &Context) {
-        self.row.join_answer(policy, &mut self.clock, version, coverage);
-    }
-
-    fn version(&self) -> RowVersion {
-        RowVersion { row: self.row.clone(), clock: Arc::new(self.clock.clone()) }
-    }
-}
-
-/// What was written, and who has it.
-#[derive(Clone)]
-struct History {
-    policy: ConflictPolicy,
-    writes: BTreeMap<Dot, Delta>,
-    replicas: BTreeMap<NodeId, Replica>,
-    /// Who had each write when it was acknowledged.
-    acked: BTreeMap<Dot, BTreeSet<NodeId>>,
-}
-
-impl History {
-    fn random(cluster: &Cluster, policy: ConflictPolicy, dice: &mut Dice) -> Self {
-        let nodes = cluster.replicas().all();
-        let replicas = nodes.iter().map(|&node| (node, Replica::default())).collect();
-        let (writes, acked) = (BTreeMap::new(), BTreeMap::new());
-        let mut history = Self { policy, writes, replicas, acked };
-        for number in 0..1 + dice.below(5) {
-            let leader = nodes[dice.below(nodes.len())];
-            let own = &history.replicas[&leader];
-            let context = match dice.below(3) {
-                0 => Context::default(),
-                _ => own.row.reader_context(&own.clock),
-            };
-            let counter = own.clock.highest(dot(leader, 1).actor) + 1;
-            let value = if dice.below(4) == 0 { String::new() } else { format!("value {number}") };
-            let mut write = delta(dot(leader, counter), &value, context);
-            write.entry.stamp = meridian_types::Hlc(number as u64 + 1);
-            let mut has = BTreeSet::from([leader]);
-            has.extend(nodes.iter().copied().filter(|_| dice.below(2) == 0));
-            for node in &has {
-                history.replica(*node).apply(policy, &write);
-            }
-            history.acked.insert(write.entry.dot, has);
-            history.writes.insert(write.entry.dot, write);
-        }
-        history
-    }
-
-    fn replica(&mut self, node: NodeId) -> &mut Replica {
-        self.replicas.get_mut(&node).unwrap()
-    }
-
-    /// What a reader of these replicas must see: of the writes that any of them has, those that
-    /// no other of these writes has seen; or the newest.
-    fn expected(&self, nodes: &BTreeSet<NodeId>) -> Vec<Entry> {
-        let known = |dot: &Dot| nodes.iter().any(|node| self.replicas[node].clock.contains(*dot));
-        let known: Vec<&Delta> =
-            self.writes.iter().filter(|(dot, _)| known(dot)).map(|(_, write)| write).collect();
-        let entries = known.iter().map(|write| &write.entry);
-        match self.policy {
-            ConflictPolicy::Lww => {
-                entries.max_by_key(|entry| (entry.stamp, entry.dot)).cloned().into_iter().collect()
-            }
-            ConflictPolicy::Siblings => entries
-                .filter(|entry| !known.iter().any(|write| write.context.contains(entry.dot)))
-                .cloned()
-                .collect(),
-        }
-    }
-}
+use crate::testing::{Cluster, HOME};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Answers(NodeId),
     RefusesRead(NodeId),
     Joins(NodeId),
@@ -110,13 +23,13 @@ enum Next {
 }
 
 impl Next {
-    fn is_fault(self) -> bool {
+    pub(super) fn is_fault(self) -> bool {
         !matches!(self, Self::Answers(_) | Self::Joins(_))
     }
 }
 
 #[derive(Clone)]
-struct World<'a> {
+pub(super) struct World<'a> {
     cluster: &'a Cluster,
     level: ConsistencyLevel,
     machine: GetMachine,
@@ -128,12 +41,12 @@ struct World<'a> {
     /// Who answered, with anything; and with data, before anybody was repaired.
     answered: BTreeSet<NodeId>,
     contributed: BTreeSet<NodeId>,
-    repaired: BTreeSet<NodeId>,
+    pub(super) repaired: BTreeSet<NodeId>,
     /// What the repairs sent.
     joined: Option<(Row, Context)>,
-    replies: Vec<Result<GetDone, Failure>>,
-    done: bool,
-    faults: usize,
+    pub(super) replies: Vec<Result<GetDone, Failure>>,
+    pub(super) done: bool,
+    pub(super) faults: usize,
     trace: Vec<Next>,
 }
 
@@ -141,7 +54,7 @@ const DEADLINE: Millis = Millis(100);
 const HEDGE: Millis = Millis(10);
 
 impl<'a> World<'a> {
-    fn start(
+    pub(super) fn start(
         cluster: &'a Cluster,
         level: ConsistencyLevel,
         history: History,
@@ -196,7 +109,7 @@ impl<'a> World<'a> {
         Some(world)
     }
 
-    fn possible(&self) -> Vec<Next> {
+    pub(super) fn possible(&self) -> Vec<Next> {
         let mut next = Vec::new();
         if self.done {
             return next;
@@ -317,7 +230,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn of_one(&self) -> bool {
+    pub(super) fn of_one(&self) -> bool {
         matches!(self.level, ConsistencyLevel::One | ConsistencyLevel::LocalOne)
     }
 
@@ -410,13 +323,13 @@ impl<'a> World<'a> {
         assert!(!self.cluster.is_enough(self.level, &may), "gave up early: {:?}", self.trace);
     }
 
-    fn then(&self, next: Next) -> Self {
+    pub(super) fn then(&self, next: Next) -> Self {
         let mut world = self.clone();
         world.happen(next);
         world
     }
 
-    fn check_end(&self) {
+    pub(super) fn check_end(&self) {
         let mut world = self.clone();
         for _ in 0..3 {
             if world.done {
@@ -427,100 +340,11 @@ impl<'a> World<'a> {
         assert!(world.done, "not done: {:?}", world.trace);
     }
 
-    fn fingerprint(&self) -> u64 {
+    pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         format!("{:?}{:?}", self.machine, self.history.replicas).hash(&mut hasher);
         format!("{:?}{:?}{:?}", self.reads, self.repairs, self.failed).hash(&mut hasher);
         (self.now.0, self.faults, self.done, self.replies.len()).hash(&mut hasher);
         hasher.finish()
     }
-}
-
-fn explore(start: World<'_>, most_faults: usize) -> usize {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![start];
-    while let Some(world) = open.pop() {
-        if !seen.insert(world.fingerprint()) {
-            continue;
-        }
-        world.check_end();
-        for next in world.possible() {
-            if world.faults < most_faults || !next.is_fault() {
-                open.push(world.then(next));
-            }
-        }
-    }
-    seen.len()
-}
-
-const POLICIES: [ConflictPolicy; 2] = [ConflictPolicy::Siblings, ConflictPolicy::Lww];
-
-fn explore_histories(cluster: &Cluster, histories: u64, most_faults: usize) -> usize {
-    let mut states = 0;
-    for seed in 0..histories {
-        for policy in POLICIES {
-            let history = History::random(cluster, policy, &mut Dice(seed));
-            for level in LEVELS {
-                let world = World::start(cluster, level, history.clone(), &BTreeSet::new());
-                states += world.map_or(0, |world| explore(world, most_faults));
-            }
-        }
-    }
-    states
-}
-
-#[test]
-fn every_order_on_one_node() {
-    assert!(explore_histories(&Cluster::new(&[1]), 3, 9) > 50);
-}
-
-#[test]
-fn every_order_on_three_nodes() {
-    assert!(explore_histories(&Cluster::new(&[3]), 3, 3) > 5_000);
-}
-
-#[test]
-fn every_order_with_one_fault_on_two_datacenters_of_two() {
-    assert!(explore_histories(&Cluster::new(&[2, 2]), 4, 1) > 1_000);
-}
-
-#[test]
-fn random_orders_on_three_datacenters_of_three() {
-    let cluster = Cluster::new(&[3, 3, 3]);
-    let mut dice = Dice(2);
-    let mut answered = BTreeMap::<(ConsistencyLevel, bool), u32>::new();
-    let (mut differed, mut background) = (0, 0);
-    for walk in 0..3_000 {
-        let level = LEVELS[walk % LEVELS.len()];
-        let policy = POLICIES[dice.below(2)];
-        let history = History::random(&cluster, policy, &mut dice);
-        let most_faults = [0, 1, 3, 99][dice.below(4)];
-        let all = cluster.replicas().all();
-        let down = (0..dice.below(3).min(most_faults))
-            .map(|_| all[dice.below(all.len())])
-            .filter(|&node| node != cluster.leader())
-            .collect();
-        let Some(mut world) = World::start(&cluster, level, history, &down) else { continue };
-        loop {
-            let possible = world.possible();
-            if possible.is_empty() {
-                break;
-            }
-            let next = possible[dice.below(possible.len())];
-            let bounded = world.faults >= most_faults;
-            if next.is_fault() && bounded && possible.iter().any(|next| !next.is_fault()) {
-                continue;
-            }
-            world = world.then(next);
-        }
-        assert!(world.done);
-        differed += u32::from(matches!(&world.replies[0], Ok(done) if done.differed));
-        background += u32::from(world.of_one() && !world.repaired.is_empty());
-        *answered.entry((level, world.replies[0].is_ok())).or_default() += 1;
-    }
-    for level in LEVELS.into_iter().filter(|&level| level != ConsistencyLevel::Any) {
-        assert!(answered.contains_key(&(level, true)), "{level} never met: {answered:?}");
-        assert!(answered.contains_key(&(level, false)), "{level} never failed: {answered:?}");
-    }
-    assert!(differed > 100 && background > 5, "{differed} {background}");
 }

@@ -1,5 +1,4 @@
-//! Every order of acks, refusals, broken links and timers, against an oracle that keeps its own
-//! account of what was sent to whom.
+//! The world around a put: what was sent to whom, who has it, and what must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -8,14 +7,14 @@ use meridian_crdt::Context;
 use meridian_service::{Effect, RequestError};
 use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId};
 
-use super::*;
+use super::super::*;
 use crate::message::WriteDelta;
 use crate::plan::WritePlan;
-use crate::testing::{Cluster, Dice, HOME, LEVELS, delta, dot, row_key};
+use crate::testing::{Cluster, HOME, delta, dot, row_key};
 
 /// Something that may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Minted,
     MintFailed,
     /// A replica applies its copy, acks, and forwards if it was asked to.
@@ -33,7 +32,7 @@ enum Next {
 }
 
 impl Next {
-    fn is_fault(self) -> bool {
+    pub(super) fn is_fault(self) -> bool {
         !matches!(self, Self::Minted | Self::Acks(_) | Self::HintStored(_))
     }
 }
@@ -57,7 +56,7 @@ struct Remote {
 }
 
 #[derive(Clone)]
-struct World<'a> {
+pub(super) struct World<'a> {
     cluster: &'a Cluster,
     level: ConsistencyLevel,
     machine: PutMachine,
@@ -66,9 +65,9 @@ struct World<'a> {
     minting: bool,
     minted: bool,
     refused: bool,
-    replies: Vec<Result<PutDone, Failure>>,
-    done: bool,
-    faults: u32,
+    pub(super) replies: Vec<Result<PutDone, Failure>>,
+    pub(super) done: bool,
+    pub(super) faults: u32,
     trace: Vec<Next>,
 }
 
@@ -76,7 +75,7 @@ const DEADLINE: Millis = Millis(100);
 
 impl<'a> World<'a> {
     /// `None` where the plan refuses, rightly.
-    fn start(
+    pub(super) fn start(
         cluster: &'a Cluster,
         level: ConsistencyLevel,
         down: &BTreeSet<NodeId>,
@@ -118,7 +117,7 @@ impl<'a> World<'a> {
         })
     }
 
-    fn possible(&self) -> Vec<Next> {
+    pub(super) fn possible(&self) -> Vec<Next> {
         let mut next = Vec::new();
         if self.done {
             return next;
@@ -353,7 +352,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn then(&self, next: Next) -> Self {
+    pub(super) fn then(&self, next: Next) -> Self {
         let mut world = self.clone();
         world.happen(next);
         if world.replies.len() > self.replies.len() {
@@ -363,7 +362,7 @@ impl<'a> World<'a> {
     }
 
     /// With nothing more coming but time, the machine comes to its end.
-    fn check_end(&self) {
+    pub(super) fn check_end(&self) {
         let mut world = self.clone();
         for _ in 0..4 {
             if world.done {
@@ -374,119 +373,10 @@ impl<'a> World<'a> {
         assert!(world.done, "not done: {:?}", world.trace);
     }
 
-    fn fingerprint(&self) -> u64 {
+    pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         format!("{:?}{:?}", self.machine, self.remotes).hash(&mut hasher);
         (self.now.0, self.faults, self.done, self.replies.len()).hash(&mut hasher);
         hasher.finish()
-    }
-}
-
-/// Walks through every order of events with at most so many faults; how many states there are.
-fn explore(start: World<'_>, most_faults: u32) -> usize {
-    let mut seen = BTreeSet::new();
-    let mut open = vec![start];
-    while let Some(world) = open.pop() {
-        if !seen.insert(world.fingerprint()) {
-            continue;
-        }
-        world.check_end();
-        for next in world.possible() {
-            if world.faults < most_faults || !next.is_fault() {
-                open.push(world.then(next));
-            }
-        }
-    }
-    seen.len()
-}
-
-/// Hints after the deadline, and before it.
-const HINT_AFTER: [u64; 2] = [200, 40];
-
-fn explore_every_level(cluster: &Cluster, downs: &[BTreeSet<NodeId>], most_faults: u32) -> usize {
-    let mut states = 0;
-    for level in LEVELS {
-        for down in downs {
-            for hint_after in HINT_AFTER {
-                if let Some(world) = World::start(cluster, level, down, hint_after) {
-                    states += explore(world, most_faults);
-                }
-            }
-        }
-    }
-    states
-}
-
-/// Every set of nodes that may be down besides the leader.
-fn every_down(cluster: &Cluster) -> Vec<BTreeSet<NodeId>> {
-    let others: Vec<NodeId> =
-        cluster.replicas().all().iter().copied().filter(|&n| n != cluster.leader()).collect();
-    (0..1_u32 << others.len())
-        .map(|set| (0..others.len()).filter(|at| set >> at & 1 == 1).map(|at| others[at]).collect())
-        .collect()
-}
-
-#[test]
-fn every_order_on_one_node() {
-    let cluster = Cluster::new(&[1]);
-    assert!(explore_every_level(&cluster, &every_down(&cluster), 9) > 50);
-}
-
-#[test]
-fn every_order_on_three_nodes() {
-    let cluster = Cluster::new(&[3]);
-    assert!(explore_every_level(&cluster, &every_down(&cluster), 9) > 2_000);
-}
-
-#[test]
-fn every_order_on_two_datacenters_of_two() {
-    let cluster = Cluster::new(&[2, 2]);
-    assert!(explore_every_level(&cluster, &every_down(&cluster), 9) > 10_000);
-}
-
-#[test]
-fn every_order_with_one_fault_on_two_datacenters_of_three() {
-    let cluster = Cluster::new(&[3, 3]);
-    let remote: BTreeSet<NodeId> =
-        cluster.replicas().in_dc(meridian_types::DcId(1)).iter().copied().collect();
-    let one = remote.iter().copied().take(1).collect();
-    let downs = [BTreeSet::new(), one, remote];
-    assert!(explore_every_level(&cluster, &downs, 1) > 10_000);
-}
-
-#[test]
-fn random_orders_on_three_datacenters_of_three() {
-    let cluster = Cluster::new(&[3, 3, 3]);
-    let mut dice = Dice(1);
-    let mut answered = BTreeMap::<(ConsistencyLevel, bool), u32>::new();
-    for walk in 0..6_000 {
-        let level = LEVELS[walk % LEVELS.len()];
-        let all = cluster.replicas().all();
-        let most_faults = [0, 1, 3, 99][dice.below(4)];
-        let down = (0..dice.below(4).min(most_faults))
-            .map(|_| all[dice.below(all.len())])
-            .filter(|&node| node != cluster.leader())
-            .collect();
-        let hint_after = HINT_AFTER[dice.below(2)];
-        let Some(mut world) = World::start(&cluster, level, &down, hint_after) else { continue };
-        loop {
-            let possible = world.possible();
-            if possible.is_empty() {
-                break;
-            }
-            let next = possible[dice.below(possible.len())];
-            let bounded = usize::try_from(world.faults).unwrap() >= most_faults;
-            // Time may always pass: somebody may be silent for ever.
-            if next.is_fault() && bounded && possible.iter().any(|next| !next.is_fault()) {
-                continue;
-            }
-            world = world.then(next);
-        }
-        assert!(world.done);
-        *answered.entry((level, world.replies[0].is_ok())).or_default() += 1;
-    }
-    for level in LEVELS {
-        assert!(answered.contains_key(&(level, true)), "{level} never met: {answered:?}");
-        assert!(answered.contains_key(&(level, false)), "{level} never failed: {answered:?}");
     }
 }
