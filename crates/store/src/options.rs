@@ -1,8 +1,8 @@
 //! Every setting of a store: unit, default, and why.
 //!
 //! Worst-case memory: `total_memtable_bytes` and a memtable more, `block_cache_bytes`,
-//! `write_id_table_bytes`, filters and indexes of the tables (about 1.7 bytes a key), and about
-//! 100 bytes a vnode and keyspace that was ever written.
+//! `write_id_table_bytes`, filters and indexes of the tables (about 1.7 bytes a key), and for each
+//! vnode of a keyspace that was ever written about 100 bytes and 50 for each actor of its clock.
 
 use meridian_lsm::{DbOptions, SyncPolicy};
 use meridian_topology::VnodeCount;

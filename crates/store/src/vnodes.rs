@@ -16,6 +16,10 @@ use crate::error::StoreError;
 /// Vnodes whose locks are allocated together: a node of a large cluster owns few of all vnodes.
 const CHUNK: usize = 64;
 
+/// Dots added one by one to the stored clock, after which it is stored whole: fewer than the engine
+/// lets operands pile up before it reads and merges them on the writer's thread.
+const MAX_CLOCK_OPERANDS: u32 = meridian_lsm::MAX_OPERAND_CHAIN - 2;
+
 /// What is known of one vnode.
 #[derive(Debug)]
 pub(crate) struct Vnode {
@@ -24,6 +28,8 @@ pub(crate) struct Vnode {
     digest: Option<u128>,
     /// No entry of its rows has a higher stamp.
     top: Hlc,
+    /// Dots added to the stored clock since it was stored whole.
+    operands: u32,
 }
 
 impl Vnode {
@@ -39,6 +45,16 @@ impl Vnode {
     /// Notes the stamp of an entry.
     pub(crate) fn raise(&mut self, stamp: Hlc) {
         self.top = self.top.max(stamp);
+    }
+
+    /// Whether the clock should be stored whole with the next dot.
+    pub(crate) fn is_clock_due(&self) -> bool {
+        self.operands >= MAX_CLOCK_OPERANDS
+    }
+
+    /// Notes that the clock was stored whole, or that dots were added to it.
+    pub(crate) fn clock_stored(&mut self, whole: bool) {
+        self.operands = if whole { 0 } else { self.operands + 1 };
     }
 
     /// Notes one dot. Copies the clock if a reader still holds it.
@@ -91,7 +107,7 @@ impl Vnodes {
         let chunk = self.chunks[at / CHUNK].get_or_init(|| {
             let vnode = || {
                 let clock = self.empty.clone();
-                Mutex::new(Vnode { clock, digest: None, top: self.floor })
+                Mutex::new(Vnode { clock, digest: None, top: self.floor, operands: 0 })
             };
             (0..CHUNK).map(|_| vnode()).collect()
         });

@@ -192,25 +192,37 @@ impl Inner {
         let value_bytes = delta.entry.value.as_ref().map_or(0, Bytes::len);
         let mut batch = WriteBatch::with_capacity(BATCH_BYTES + place.key.len() + value_bytes);
         let is_blind = place.table.policy() == ConflictPolicy::Lww || delta.context.is_empty();
-        let mut after = None;
-        if is_blind {
-            self.counters.blind.add();
-            self.store_blind(&mut batch, place, vnode, delta);
-        } else {
-            self.counters.applied.add();
-            let mut row = match found {
-                Some(row) => row,
-                None => place.table.row_now(&place.key)?,
-            };
+        let whole_clock = vnode.is_clock_due();
+        let after = (whole_clock || !is_blind).then(|| {
             let mut clock = VnodeClock::clone(vnode.clock());
             clock.insert(dot);
-            row.apply(place.table.policy(), delta.clone());
-            row.strip(&clock);
-            self.put_row(&mut batch, place, &row);
-            after = Some(clock);
+            clock
+        });
+        match &after {
+            Some(clock) if !is_blind => {
+                self.counters.applied.add();
+                let mut row = match found {
+                    Some(row) => row,
+                    None => place.table.row_now(&place.key)?,
+                };
+                row.apply(place.table.policy(), delta.clone());
+                row.strip(clock);
+                self.put_row(&mut batch, place, &row);
+            }
+            _ => {
+                self.counters.blind.add();
+                self.store_blind(&mut batch, place, vnode, delta);
+            }
         }
-        self.add_dots(&mut batch, place, &[dot].into_iter().collect());
+        match &after {
+            Some(clock) if whole_clock => {
+                let key = records::clock_key(place.table.vnodes.keyspace, place.vnode);
+                batch.put(&self.clocks, key, clock.to_bytes());
+            }
+            _ => self.add_dots(&mut batch, place, &[dot].into_iter().collect()),
+        }
         let commit = self.write(batch, carried)?;
+        vnode.clock_stored(whole_clock);
         vnode.raise(delta.entry.stamp);
         match after {
             Some(clock) => vnode.replace(clock),
