@@ -88,10 +88,11 @@ impl Links {
         let peers = options.peers.clone();
         let shared =
             Arc::new(Shared { options: Arc::new(options), inbound, peers: ArcSwap::default() });
+        let dialers = Mutex::default();
+        Self::change_peers(&shared, &dialers, peers);
+        // Last: a peer that dials before it is known here would be refused.
         let door = Listening(tokio::spawn(Door::new(Arc::clone(&shared)).serve(listener)));
-        let links = Self { shared, local, dialers: Mutex::default(), door };
-        links.set_peers(peers);
-        Ok(links)
+        Ok(Self { shared, local, dialers, door })
     }
 
     /// Where other nodes reach this one.
@@ -136,14 +137,18 @@ impl Links {
     ///
     /// Must be called on a tokio runtime.
     pub fn set_peers(&self, peers: Vec<Peer>) {
+        Self::change_peers(&self.shared, &self.dialers, peers);
+    }
+
+    fn change_peers(shared: &Shared, dialers: &Mutex<JoinSet<()>>, peers: Vec<Peer>) {
         // One change at a time.
-        let mut dialers = self.dialers.lock();
+        let mut dialers = dialers.lock();
         while dialers.try_join_next().is_some() {}
-        let mut before: Vec<_> = self.shared.peers.load().to_vec();
+        let mut before: Vec<_> = shared.peers.load().to_vec();
         let mut now: Vec<Arc<PeerLink>> = Vec::with_capacity(peers.len());
         let mut added = Vec::new();
         for peer in peers {
-            let is_self = peer.id == self.shared.options.handshake.node;
+            let is_self = peer.id == shared.options.handshake.node;
             if is_self || now.iter().any(|known| known.id == peer.id) {
                 continue;
             }
@@ -153,20 +158,20 @@ impl Links {
                 link.set_address(&peer.address);
                 now.push(link);
             } else {
-                let inbound = Arc::clone(&self.shared.inbound);
-                let link = PeerLink::new(peer, &self.shared.options, inbound);
+                let inbound = Arc::clone(&shared.inbound);
+                let link = PeerLink::new(peer, &shared.options, inbound);
                 added.push(Arc::clone(&link));
                 now.push(link);
             }
         }
         now.sort_by_key(|peer| peer.id);
-        self.shared.peers.store(Arc::new(now));
+        shared.peers.store(Arc::new(now));
         for gone in before {
             gone.stop();
         }
         for peer in added {
             for class in Class::EVERY {
-                let options = Arc::clone(&self.shared.options);
+                let options = Arc::clone(&shared.options);
                 let dialer = Dialer { options, peer: Arc::clone(&peer), class };
                 dialers.spawn(dialer.run());
             }
