@@ -26,7 +26,7 @@ const TIMEOUT: &str = "grpc-timeout";
 /// many replicas acknowledged is worth more than the client's own timeout.
 const WAY_BACK_SHARE: u32 = 10;
 /// See [`WAY_BACK_SHARE`].
-const WAY_BACK_MOST: Duration = Duration::from_millis(50);
+const WAY_BACK_MOST: Duration = Duration::from_millis(500);
 
 /// Tells clients of `grpc.health.v1` that the door closes.
 pub(crate) struct HealthReporter(tonic_health::server::HealthReporter);
@@ -144,6 +144,6 @@ mod tests {
         metadata.insert(TIMEOUT, "100m".parse().unwrap());
         assert_eq!(timeout(&metadata).unwrap(), Some(Duration::from_millis(90)));
         metadata.insert(TIMEOUT, "5S".parse().unwrap());
-        assert_eq!(timeout(&metadata).unwrap(), Some(Duration::from_millis(4_950)));
+        assert_eq!(timeout(&metadata).unwrap(), Some(Duration::from_millis(4_500)));
     }
 }
