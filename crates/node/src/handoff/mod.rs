@@ -254,7 +254,7 @@ impl Handoff {
             return;
         }
         let Some(&last) = ids.last() else {
-            target.state = if target.more_kept { State::Delivering } else { State::Draining };
+            target.state = State::Draining;
             return;
         };
         target.state = State::Delivering;

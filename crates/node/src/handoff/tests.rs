@@ -37,6 +37,7 @@ impl World {
 
     fn step(&mut self, event: HandoffEvent) {
         let mut actions = Vec::new();
+        let before = self.handoff.targets.clone();
         self.handoff.step(event, self.now, &mut actions);
         for action in actions {
             match action {
@@ -49,6 +50,11 @@ impl World {
                 HandoffAction::Deliver { target, id } => {
                     assert!(self.up.contains(&target), "sends to {target}, which is down");
                     assert!(self.logs[&target].contains(&id), "sends {id:?} again");
+                    let under_way = before.get(&target).map(|target| &target.under_way);
+                    assert!(
+                        under_way.is_none_or(|ids| !ids.contains_key(&id)),
+                        "sends {id:?} twice"
+                    );
                     self.sent.push((target, id));
                     assert!(self.handoff.under_way(target) <= HINT_WINDOW);
                 }
