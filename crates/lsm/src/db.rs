@@ -84,23 +84,43 @@ impl Db {
     /// [`Error::InvalidArgument`] for settings out of range, or another merge operator than the
     /// tree was created with.
     pub fn create_tree(&self, config: TreeConfig) -> Result<Tree, Error> {
-        check_config(&config)?;
+        let name = config.name.clone();
+        self.create_trees(vec![config])?;
+        self.tree(&name).ok_or(Error::TreeDropped { tree: name })
+    }
+
+    /// All of them with one edit: opening a database with many new trees costs one sync.
+    pub(crate) fn create_trees(&self, configs: Vec<TreeConfig>) -> Result<(), Error> {
         let mut manifest = self.core.manifest.lock();
-        if let Some(tree) = self.tree(&config.name) {
-            let record = manifest.state().trees.get(&tree.id()).map(|state| &state.record);
-            check_operator(&config, record)?;
-            tree.configure(config);
-            return Ok(tree);
+        let mut created: Vec<(u32, TreeConfig)> = Vec::new();
+        let mut next = manifest.state().next_tree;
+        for config in configs {
+            check_config(&config)?;
+            if let Some(tree) = self.tree(&config.name) {
+                let record = manifest.state().trees.get(&tree.id()).map(|state| &state.record);
+                check_operator(&config, record)?;
+                tree.configure(config);
+            } else if created.iter().any(|(_, other)| other.name == config.name) {
+                return Err(Error::invalid(format!("tree {} is listed twice", config.name)));
+            } else if manifest.state().trees.len() + created.len() >= MAX_TREES {
+                return Err(Error::invalid(format!("there are {MAX_TREES} trees already")));
+            } else {
+                created.push((next, config));
+                next += 1;
+            }
         }
-        if manifest.state().trees.len() >= MAX_TREES {
-            return Err(Error::invalid(format!("there are {MAX_TREES} trees already")));
+        if created.is_empty() {
+            return Ok(());
         }
-        let id = manifest.state().next_tree;
-        let record = TreeRecord::new(id, &config);
-        self.core.commit_edit(&mut manifest, &[Change::CreateTree(record)])?;
-        let tree = Tree::new(id, config, Version::empty(), self.core.shared.clone());
-        self.core.trees.write().insert(tree.name().to_owned(), tree.clone());
-        Ok(tree)
+        let record = |(id, config): &(u32, TreeConfig)| TreeRecord::new(*id, config);
+        let changes: Vec<_> = created.iter().map(record).map(Change::CreateTree).collect();
+        self.core.commit_edit(&mut manifest, &changes)?;
+        let mut trees = self.core.trees.write();
+        for (id, config) in created {
+            let tree = Tree::new(id, config, Version::empty(), self.core.shared.clone());
+            trees.insert(tree.name().to_owned(), tree);
+        }
+        Ok(())
     }
 
     /// The tree of this name.

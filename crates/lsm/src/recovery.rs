@@ -110,9 +110,7 @@ pub(crate) fn open(
             _lock: lock,
         }),
     };
-    for config in configs {
-        db.create_tree(config)?;
-    }
+    db.create_trees(configs)?;
     db.core.seal_what_is_full()?;
     trim_log(&db.core)?;
     Ok((db, recovery))
