@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::commit::POISON_TICK;
 use crate::compaction::execute::write_tables;
 use crate::compaction::stream::Stream;
 use crate::db::Core;
@@ -26,7 +27,7 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
     // Writers that took it before it was sealed may still be inserting.
     while core.shared.visible() < sealed_at {
         core.log.check()?;
-        std::thread::yield_now();
+        core.shared.sleep_until_visible(sealed_at, POISON_TICK);
     }
     core.log.sync_to(sealed_at)?;
     let source = Source::Memtable(MemCursor::new(memtable.clone()));

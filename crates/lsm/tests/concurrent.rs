@@ -7,7 +7,6 @@ mod common;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{DIR, small};
 use meridian_lsm::{
@@ -99,17 +98,25 @@ fn run(sync: SyncPolicy, with_workers: bool) {
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
     let db = open(&disk, sync);
     let workers = with_workers.then(|| Workers::start(&db, 2).unwrap());
-    let done = AtomicBool::new(false);
+    let (progress, progressed) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let db = &db;
-                scope.spawn(move || (0..EACH).for_each(|number| write(db, writer, number)))
+                let (db, progress) = (&db, progress.clone());
+                scope.spawn(move || {
+                    for number in 0..EACH {
+                        write(db, writer, number);
+                        if number % 200 == writer {
+                            progress.send(()).unwrap();
+                        }
+                    }
+                })
             })
             .collect();
+        drop(progress);
         let reader = scope.spawn(|| {
             let mut last = 0;
-            while !done.load(Ordering::Acquire) {
+            for () in progressed {
                 let count = check(&db);
                 assert!(count >= last, "{count} after {last}");
                 last = count;
@@ -118,7 +125,6 @@ fn run(sync: SyncPolicy, with_workers: bool) {
         for writer in writers {
             writer.join().unwrap();
         }
-        done.store(true, Ordering::Release);
         reader.join().unwrap();
     });
     assert_eq!(check(&db), WRITERS * EACH);

@@ -17,6 +17,7 @@
 //! while the sync before it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -31,8 +32,10 @@ use crate::tree::Tree;
 
 pub(crate) mod log;
 
-/// Turns of a busy wait before the processor is offered to somebody else.
-const SPINS: u32 = 64;
+/// Turns of a busy wait before a writer sleeps: about as long as an insertion takes.
+const SPINS: u32 = 128;
+/// How long a sleeping writer goes without looking whether the database is poisoned.
+pub(crate) const POISON_TICK: Duration = Duration::from_millis(20);
 
 /// A written batch: what to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,14 +131,16 @@ impl Core {
 
     /// Waits for the batches before this one, then shows it.
     fn publish(&self, commit: Commit) -> Result<(), Error> {
+        let before = commit.first - 1;
         let mut turns = 0;
-        while self.shared.visible() != commit.first - 1 {
+        while self.shared.visible() != before {
             self.log.check()?;
             turns += 1;
             if turns < SPINS {
                 std::hint::spin_loop();
             } else {
-                std::thread::yield_now();
+                // It lost its processor in the middle of an insertion: leave it ours.
+                self.shared.sleep_until_visible(before, POISON_TICK);
             }
         }
         self.shared.publish(commit.last);
