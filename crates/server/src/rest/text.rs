@@ -2,12 +2,22 @@
 
 use axum::http::HeaderValue;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use bytes::Bytes;
 use meridian_service::RequestError;
 use serde::{Deserialize, Serialize};
 
 use super::problem::invalid;
+
+/// Contexts and cursors: written without padding, read with or without.
+const TOKENS: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// Bytes in JSON: text where they are UTF-8, `{"base64": "..."}` otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +60,12 @@ impl JsonBytes {
 
 /// A context or a cursor as a header and in JSON.
 pub(super) fn token(bytes: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+    TOKENS.encode(bytes)
 }
 
 /// The bytes of a context or a cursor.
 pub(super) fn parse_token(what: &'static str, text: &[u8]) -> Result<Bytes, RequestError> {
-    let decoded = URL_SAFE_NO_PAD.decode(text);
+    let decoded = TOKENS.decode(text);
     decoded.map(Into::into).map_err(|why| invalid(what, format!("base64url: {why}")))
 }
 

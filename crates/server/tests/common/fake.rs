@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 const STRIPES: usize = 64;
 
 type Row = Vec<ReadValue>;
-type Stripe = Mutex<BTreeMap<(TableName, u64, Bytes), Row>>;
+type Stripe = Mutex<BTreeMap<(u64, TableName, Bytes), Row>>;
 
 /// Tables in memory.
 pub(crate) struct Fake {
@@ -87,7 +87,7 @@ impl Fake {
     }
 
     fn row(&self, table: &TableName, key: &Bytes) -> Row {
-        let at = (table.clone(), position(key), key.clone());
+        let at = (position(key), table.clone(), key.clone());
         self.stripe(key).lock().get(&at).map(live).unwrap_or_default()
     }
 
@@ -112,7 +112,7 @@ impl Fake {
         let policy = self.policy(table)?;
         let seen = item.context.as_ref().map(|context| unseal(&item.key, context)).transpose()?;
         let stamp = Hlc(self.stamp.fetch_add(1, Ordering::Relaxed));
-        let at = (table.clone(), position(&item.key), item.key.clone());
+        let at = (position(&item.key), table.clone(), item.key.clone());
         let mut stripe = self.stripe(&item.key).lock();
         let mut row = stripe.get(&at).map(live).unwrap_or_default();
         let existed = Some(!row.is_empty());
@@ -142,7 +142,7 @@ impl Fake {
 
     fn touch(&self, touch: &Touch) -> Result<TouchOutcome, RequestError> {
         self.policy(&touch.table)?;
-        let at = (touch.table.clone(), position(&touch.key), touch.key.clone());
+        let at = (position(&touch.key), touch.table.clone(), touch.key.clone());
         let mut stripe = self.stripe(&touch.key).lock();
         let mut row = stripe.get(&at).map(live).unwrap_or_default();
         let expires = match touch.expiry {
@@ -170,7 +170,7 @@ impl Fake {
         };
         let mut rows = BTreeMap::new();
         for stripe in &self.stripes {
-            for ((table, position, key), row) in stripe.lock().iter() {
+            for ((position, table, key), row) in stripe.lock().iter() {
                 let values = live(row);
                 let wanted = *table == scan.table
                     && after.is_none_or(|after| *position > after)
@@ -229,7 +229,7 @@ impl Fake {
     fn table(&self, name: TableName) -> Result<Outcome, RequestError> {
         let catalog = self.catalog.read();
         let def = catalog.table(&name).ok_or(RequestError::UnknownTable(name.clone()))?.clone();
-        let count = |stripe: &Stripe| stripe.lock().keys().filter(|at| at.0 == name).count();
+        let count = |stripe: &Stripe| stripe.lock().keys().filter(|at| at.1 == name).count();
         Ok(Outcome::Table(TableView {
             def,
             replication: BTreeMap::from([("us".to_owned(), 1)]),
