@@ -6,9 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use meridian_options::{Options, SyncPolicy};
 use meridian_runtime::{Condition, Node, NodeOptions};
-use meridian_server::{
-    Check, DoorLimits, Doors, DoorsOptions, Health, HealthSource, Password,
-};
+use meridian_server::{Check, DoorLimits, Doors, DoorsOptions, Health, HealthSource, Password};
 use meridian_store::{HintLimits, StoreOptions};
 use meridian_telemetry::Metrics;
 use meridian_types::catalog::Version;
@@ -54,6 +52,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         why = broken(&node) => Some(why),
     };
     tracing::info!("stopping");
+    node.announce_stop();
     doors.close().await;
     // The doors have let go of the node; a client that still waits holds it a moment longer.
     node.stop().await.context("the node did not stop cleanly; it will replay its log")?;

@@ -1,8 +1,8 @@
 //! The control plane's task: owns the machines that deliver hints and compare clocks, and does
 //! what they ask for.
 //!
-//! Events come through one bounded queue. An event that finds it full is dropped where that does
-//! no harm, because the machines have timers for answers that never come.
+//! Events come through one bounded queue. Only one kind comes without bound, and it is dropped
+//! before the queue is full.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,9 +49,19 @@ pub(crate) enum ControlEvent {
 pub(crate) struct ControlSender(mpsc::Sender<ControlEvent>);
 
 impl ControlSender {
+    /// Tells the control plane something that it waits for. Of these there are a few thousand at
+    /// most: a link's changes, and an answer to each thing under way.
     pub(crate) fn tell(&self, event: ControlEvent) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.0.try_send(event) {
-            tracing::warn!(limit = MAX_EVENTS, "the control plane is behind; an event is dropped");
+            tracing::error!(limit = MAX_EVENTS, "the control plane stands still");
+        }
+    }
+
+    /// Tells that hints were kept. Half of the queue is not for these: they come with every batch
+    /// of writes, and one of many is as good as all.
+    pub(crate) fn tell_hints_kept(&self, target: NodeId) {
+        if self.0.capacity() > MAX_EVENTS / 2 {
+            self.tell(ControlEvent::Node(NodeEvent::Handoff(HandoffEvent::HintsKept { target })));
         }
     }
 }
@@ -144,7 +154,7 @@ impl Control {
         self.show_lag();
     }
 
-    fn publish_liveness(&self, change: LivenessChange) {
+    fn publish_liveness(&mut self, change: LivenessChange) {
         self.inner.alive.store(Arc::new(self.node.liveness().view()));
         match change {
             LivenessChange::Rose { node, restarted } => {
@@ -155,7 +165,11 @@ impl Control {
                 }
             }
             LivenessChange::Fell { node } => {
-                tracing::warn!(peer = self.inner.name_of(node), "cannot be reached");
+                if !self.inner.is_stopping() {
+                    tracing::warn!(peer = self.inner.name_of(node), "cannot be reached");
+                }
+                // They are read again, from the start of the log, when it is back.
+                self.loaded.retain(|(target, _), _| *target != node);
                 self.inner.tell_node_down(node);
             }
         }

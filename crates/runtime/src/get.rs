@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_coordinator::message::{ReadKind, ReplicaRequest};
+use meridian_coordinator::message::{ReadKind, Refusal, ReplicaRequest};
 use meridian_coordinator::{
     Failure, GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions, ReadPlan,
 };
@@ -105,6 +105,14 @@ impl Inner {
         }
     }
 
+    /// Steps a waiting get. Events for gets that are over do nothing.
+    fn step_get(self: &Arc<Self>, call: Call, event: GetEvent) {
+        let Some(exchange) = self.exchanges.get(call) else { return };
+        if let Exchange::Get(get, row) = &mut *exchange.lock() {
+            self.step_get_locked(call, get, row, event);
+        }
+    }
+
     pub(crate) fn get_node_down(
         self: &Arc<Self>,
         call: Call,
@@ -193,7 +201,7 @@ impl Inner {
     }
 
     fn repair(
-        &self,
+        self: &Arc<Self>,
         call: Call,
         get: &RunningGet,
         target: &ReadRow,
@@ -203,16 +211,47 @@ impl Inner {
     ) -> Option<GetEvent> {
         self.metrics.repairs().blocking.inc();
         if to == self.id {
-            return Some(match self.store.join(&target.row, &version, &coverage) {
-                Ok(_) => GetEvent::Repaired { from: to },
-                Err(error) => GetEvent::RepairRefused { from: to, refusal: self.refusal(&error) },
-            });
+            return self.repair_here(call, target, &version, &coverage);
         }
         let (row, epoch) = (target.row.clone(), target.epoch);
         let request = ReplicaRequest::Join { row, version, coverage, epoch };
         let message = crate::peer::encode(call, Some(get.trace), PeerBody::Request(request));
         let sent = self.send(to, Class::Foreground, message);
         sent.err().map(|_| GetEvent::SendRefused { to })
+    }
+
+    /// Counts as done when it is as durable as the sync policy says, like any other replica's.
+    fn repair_here(
+        self: &Arc<Self>,
+        call: Call,
+        target: &ReadRow,
+        version: &Row,
+        coverage: &Context,
+    ) -> Option<GetEvent> {
+        let from = self.id;
+        let commit = match self.store.join(&target.row, version, coverage) {
+            Ok(commit) => commit,
+            Err(error) => {
+                return Some(GetEvent::RepairRefused { from, refusal: self.refusal(&error) });
+            }
+        };
+        if self.store.is_settled(&commit) {
+            return Some(GetEvent::Repaired { from });
+        }
+        let inner = Arc::downgrade(self);
+        let settled = move |settled: Result<(), meridian_lsm::Error>| {
+            let Some(inner) = inner.upgrade() else { return };
+            let event = match settled {
+                Ok(()) => GetEvent::Repaired { from },
+                Err(error) => {
+                    let refusal = Refusal::Storage(error.to_string());
+                    GetEvent::RepairRefused { from, refusal }
+                }
+            };
+            inner.step_get(call, event);
+        };
+        self.store.on_settled(&commit, Box::new(settled));
+        None
     }
 
     fn get_answer(&self, result: Result<GetDone, Failure>) -> GetAnswer {

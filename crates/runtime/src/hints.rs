@@ -9,12 +9,10 @@ use std::thread::JoinHandle;
 
 use meridian_coordinator::PutEvent;
 use meridian_coordinator::message::WriteDelta;
-use meridian_node::{HandoffEvent, NodeEvent};
 use meridian_store::{Hint, HintError, HintLog};
 use meridian_types::NodeId;
 use parking_lot::Mutex;
 
-use crate::control::ControlEvent;
 use crate::error::StartError;
 use crate::in_flight::Call;
 use crate::node::Inner;
@@ -138,8 +136,7 @@ fn keep(log: &dyn HintLog, orders: &Receiver<Order>, node: &Weak<Inner>) {
         let Some(node) = node.upgrade() else { return };
         for (target, hints) in targets {
             node.peers.hints_kept(target, hints);
-            let event = NodeEvent::Handoff(HandoffEvent::HintsKept { target });
-            node.control.tell(ControlEvent::Node(event));
+            node.control.tell_hints_kept(target);
         }
         for (call, target) in kept.drain(..) {
             node.step_put(call, PutEvent::HintStored { target });

@@ -124,13 +124,19 @@ impl Node {
         self.inner.links.load().as_ref().map(|links| links.local_addr())
     }
 
+    /// Says that the node is about to stop: new requests are refused from now on, those that run go
+    /// on.
+    pub fn announce_stop(&self) {
+        self.inner.stopping.store(true, Ordering::Release);
+    }
+
     /// Stops: new requests are refused, waiting ones are answered or time out with their clients,
     /// hints and log are made durable.
     ///
     /// # Errors
     /// See [`StopError`]; the node is stopped all the same.
     pub async fn stop(&self) -> Result<(), StopError> {
-        self.inner.stopping.store(true, Ordering::Release);
+        self.announce_stop();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         drop(tasks);
         // Where a request still holds them, they end when it does.

@@ -84,6 +84,7 @@ impl Inner {
         level: ConsistencyLevel,
         request: Request,
     ) -> Result<Outcome, RequestError> {
+        self.check_room()?;
         let body = PeerBody::Request(ReplicaRequest::Coordinate(request));
         let timeout = millis(context.timeout);
         let answer = self.ask(node, Class::Foreground, Some(context.id), body, timeout).await;

@@ -202,7 +202,7 @@ impl<'a, S: Service> Connection<'a, S> {
             }
             let full = self.output.len() >= FLUSH_BYTES;
             let due = full || flush_at.is_some_and(|at| at <= Instant::now());
-            let may_read = self.reading && self.waiting.is_none() && !self.is_full();
+            let may_read = self.reading && self.waiting.is_none() && !self.is_full() && !full;
             let Self { pipeline, input, output, reading, .. } = self;
             tokio::select! {
                 biased;

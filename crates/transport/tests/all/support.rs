@@ -91,8 +91,9 @@ impl Inbound for Recorder {
 /// Waits for something that nobody announces.
 pub(crate) async fn eventually(what: &str, wanted: impl Fn() -> bool) {
     let wait = async {
+        let mut look = tokio::time::interval(Duration::from_millis(2));
         while !wanted() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            look.tick().await;
         }
     };
     assert!(tokio::time::timeout(FAILSAFE, wait).await.is_ok(), "never: {what}");
