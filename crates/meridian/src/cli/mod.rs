@@ -1,8 +1,15 @@
 //! The command line: what may be asked, and where it is answered.
 
+mod cluster;
 mod config;
+pub(crate) mod connect;
+mod import;
+mod kv;
 pub(crate) mod output;
+mod scan;
+pub(crate) mod schema;
 mod serve;
+pub(crate) mod show;
 
 pub(crate) use serve::raise_open_files;
 
@@ -33,6 +40,26 @@ enum Command {
     Dev(crate::dev::DevArgs),
     /// Runs one node.
     Server(serve::ServerArgs),
+    /// Reads a key: its value, or all concurrent ones, and the context for a put.
+    Get(kv::GetArgs),
+    /// Writes a key.
+    Put(kv::PutArgs),
+    /// Deletes a key.
+    Del(kv::DelArgs),
+    /// Lists rows, in the order of the ring.
+    Scan(scan::ScanArgs),
+    /// Loads a file of JSON lines.
+    Import(import::ImportArgs),
+    /// Creates, lists and describes tables.
+    Table(schema::TableArgs),
+    /// Creates keyspaces.
+    Keyspace(schema::KeyspaceArgs),
+    /// Shows the cluster as one node sees it.
+    Status(cluster::StatusArgs),
+    /// Shows what every replica of a key stores.
+    Replicas(cluster::ReplicasArgs),
+    /// Drives any door with load, and measures it.
+    Bench(crate::bench::BenchArgs),
     /// Checks a configuration, or prints the reference of all keys.
     Config(config::ConfigArgs),
     /// Prints the completions for a shell: `meridian completions bash > ...`.
@@ -56,12 +83,26 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
     match command {
         Command::Dev(args) => crate::dev::run(args, output),
         Command::Server(args) => serve::run(&args),
+        Command::Get(args) => wait(kv::get(&args, output)),
+        Command::Put(args) => wait(kv::put(&args, output)),
+        Command::Del(args) => wait(kv::del(&args, output)),
+        Command::Scan(args) => wait(scan::scan(&args, output)),
+        Command::Import(args) => wait(import::import(&args, output)),
+        Command::Table(args) => wait(schema::tables(args, output)),
+        Command::Keyspace(args) => wait(schema::keyspace(args, output)),
+        Command::Status(args) => wait(cluster::status(&args, output)),
+        Command::Replicas(args) => wait(cluster::replicas(&args, output)),
+        Command::Bench(args) => crate::bench::run(&args, output),
         Command::Config(args) => config::run(&args, output),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meridian", &mut std::io::stdout());
             Ok(())
         }
     }
+}
+
+fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    runtime()?.block_on(command)
 }
 
 /// A runtime for one command. Two threads: a command's own work and its sockets.

@@ -63,8 +63,10 @@ pub(crate) enum Failure {
     Request(RequestError),
     /// What was asked for is not there, or a condition does not hold.
     No(String),
-    /// No node answered.
+    /// No node could be reached; nothing was written.
     Unreachable(String),
+    /// A node was asked and did not answer: a write may have been done.
+    Unknown(String),
     /// Some of many failed; they were listed.
     Partial(String),
     /// Whoever read the answer left.
@@ -81,12 +83,16 @@ impl Failure {
             Self::Request(error) if error.effect() == Effect::Unknown => 4,
             Self::Request(_) | Self::No(_) | Self::Other(_) | Self::Partial(_) => 1,
             Self::Unreachable(_) => 3,
+            Self::Unknown(_) => 4,
         }
     }
 
     fn json(&self) -> Value {
         match self {
             Self::Request(error) => request_error(error),
+            Self::Unknown(message) => json!({
+                "name": "no_answer", "effect": Effect::Unknown.name(), "message": message
+            }),
             Self::No(message) => json!({ "name": "no", "message": message }),
             Self::Unreachable(message) => json!({
                 "name": "unreachable", "effect": Effect::NotApplied.name(), "message": message
@@ -120,9 +126,10 @@ impl Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Request(error) => f.write_str(&request_error_line(error)),
-            Self::No(message) | Self::Unreachable(message) | Self::Partial(message) => {
-                f.write_str(message)
-            }
+            Self::No(message)
+            | Self::Unreachable(message)
+            | Self::Unknown(message)
+            | Self::Partial(message) => f.write_str(message),
             Self::Quiet => Ok(()),
             Self::Other(error) => write!(f, "{error:#}"),
         }

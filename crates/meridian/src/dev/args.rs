@@ -55,6 +55,9 @@ pub(super) enum DevCommand {
         /// Only what travels from the first to the second.
         #[arg(long)]
         one_way: bool,
+        /// Answers once the nodes on both sides have noticed.
+        #[arg(long)]
+        wait: bool,
     },
     /// Ends every cut, or the one between two datacenters.
     Heal {
@@ -63,6 +66,9 @@ pub(super) enum DevCommand {
         from: Option<String>,
         /// The other.
         to: Option<String>,
+        /// Answers once the nodes reach each other again.
+        #[arg(long)]
+        wait: bool,
     },
     /// Kills a node's process at once (SIGKILL): it loses what it did not write.
     Kill {
@@ -92,11 +98,8 @@ impl From<DevCommand> for Command {
     fn from(command: DevCommand) -> Self {
         match command {
             DevCommand::Status => Self::Status,
-            DevCommand::Cut { from, to, one_way } => Self::Cut { from, to, one_way },
-            DevCommand::Heal { from: Some(from), to: Some(to) } => {
-                Self::Heal { between: Some((from, to)) }
-            }
-            DevCommand::Heal { .. } => Self::Heal { between: None },
+            DevCommand::Cut { from, to, one_way, wait } => Self::Cut { from, to, one_way, wait },
+            DevCommand::Heal { from, to, wait } => Self::Heal { between: from.zip(to), wait },
             DevCommand::Kill { node } => Self::Kill { node },
             DevCommand::Start { node } => Self::Start { node },
             DevCommand::Pause { node } => Self::Pause { node },

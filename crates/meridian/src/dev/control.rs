@@ -31,8 +31,8 @@ pub(super) const WAITING_COMMANDS: usize = 16;
 #[serde(rename_all = "snake_case")]
 pub(super) enum Command {
     Status,
-    Cut { from: String, to: String, one_way: bool },
-    Heal { between: Option<(String, String)> },
+    Cut { from: String, to: String, one_way: bool, wait: bool },
+    Heal { between: Option<(String, String)>, wait: bool },
     Kill { node: String },
     Start { node: String },
     Pause { node: String },
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn call(token: &str) -> Call {
-        let command = Command::Cut { from: "us".into(), to: "eu".into(), one_way: true };
+        let command = Command::Heal { between: Some(("us".into(), "eu".into())), wait: true };
         Call { token: token.into(), command }
     }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,8 +17,29 @@ const MAX_ANSWER: u64 = 64 << 10;
 /// What a health page said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Health {
-    pub(super) ok: bool,
-    pub(super) body: String,
+    /// The HTTP status.
+    status: u16,
+    body: String,
+}
+
+impl Health {
+    /// Somebody answers; a door that asks for a password answers as well.
+    pub(super) fn lives(&self) -> bool {
+        matches!(self.status, 200 | 401)
+    }
+
+    /// What is wrong, as the page says; nothing where all is well or nothing is said.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let page: Value = serde_json::from_str(&self.body).ok()?;
+        if page.get("status")? == "ok" {
+            return None;
+        }
+        let reasons = page.as_object()?.iter().filter_map(|(check, said)| {
+            let reason = said.get("reason")?.as_str().filter(|reason| !reason.is_empty())?;
+            Some(format!("{check}: {reason}"))
+        });
+        Some(reasons.collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// A page of a REST door; `None` where nobody answers.
@@ -36,8 +58,8 @@ async fn get(address: SocketAddr, page: &str) -> Option<Health> {
 
 fn parse(answer: &str) -> Option<Health> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?;
-    Some(Health { ok: status == "200", body: body.to_owned() })
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some(Health { status, body: body.to_owned() })
 }
 
 #[cfg(test)]
@@ -45,10 +67,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_decides() {
-        let ok = parse("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-        assert_eq!(ok, Some(Health { ok: true, body: "ok".into() }));
-        assert!(!parse("HTTP/1.1 503 Service Unavailable\r\n\r\nno").unwrap().ok);
+    fn a_degraded_node_lives_and_says_why() {
+        let page = r#"{"status":"degraded","node":{"status":"ok","reason":""},
+            "cluster":{"status":"degraded","reason":"3 of 8 nodes cannot be reached"}}"#;
+        let health = parse(&format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{page}")).unwrap();
+        assert!(health.lives());
+        assert_eq!(health.complaint().unwrap(), "cluster: 3 of 8 nodes cannot be reached");
+        let well = parse("HTTP/1.1 200 OK\r\n\r\n{\"status\":\"ok\"}").unwrap();
+        assert!(well.lives() && well.complaint().is_none());
+    }
+
+    #[test]
+    fn what_is_no_answer_is_none() {
+        assert!(!parse("HTTP/1.1 503 Service Unavailable\r\n\r\nno").unwrap().lives());
+        assert!(parse("HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap().lives());
         assert_eq!(parse("SSH-2.0"), None);
         assert_eq!(parse("HTTP/1.1 20\r\n\r\n"), None);
     }

@@ -16,7 +16,6 @@ mod report;
 mod supervisor;
 
 pub(crate) use args::DevArgs;
-pub(crate) use control::NodeStatus;
 pub(crate) use folder::{DEFAULT_FOLDER, FOLDER_VARIABLE, running_nodes};
 
 use crate::cli::output::{Failure, Output};

@@ -5,6 +5,7 @@ use std::fs;
 use meridian_chaos::LinkProxies;
 use tokio::sync::{mpsc, oneshot};
 
+use super::notice;
 use super::start::wait_for_life;
 use crate::dev::control::{Command, NodeStatus, Reply, Status};
 use crate::dev::folder::Folder;
@@ -52,8 +53,21 @@ impl Cluster {
     pub(super) fn command(&mut self, command: Command, reply: oneshot::Sender<Reply>) {
         let result = match command {
             Command::Status => Ok(Reply::Status(self.status())),
-            Command::Cut { from, to, one_way } => self.cut(&from, &to, one_way),
-            Command::Heal { between } => self.heal(between),
+            Command::Cut { from, to, one_way, wait } => match self.cut(&from, &to, one_way) {
+                Ok(said) if wait => {
+                    let sides = [(from.clone(), to.clone()), (to, from)];
+                    return notice::answer(self.views(&sides), notice::Wanted::Gone, said, reply);
+                }
+                said => said.map(Reply::Done),
+            },
+            Command::Heal { between, wait } => match self.heal(between) {
+                Ok(said) if wait => {
+                    let open = self.links.status().into_iter().filter(|way| !way.conditions.cut);
+                    let sides: Vec<_> = open.map(|way| (way.from, way.to)).collect();
+                    return notice::answer(self.views(&sides), notice::Wanted::There, said, reply);
+                }
+                said => said.map(Reply::Done),
+            },
             Command::Kill { node } => return self.kill(&node, reply),
             Command::Pause { node } => self.pause(&node, true),
             Command::Resume { node } => self.pause(&node, false),
@@ -67,23 +81,44 @@ impl Cluster {
         let _ = reply.send(result.unwrap_or_else(Reply::Refused));
     }
 
-    fn cut(&self, from: &str, to: &str, one_way: bool) -> Result<Reply, String> {
+    fn cut(&self, from: &str, to: &str, one_way: bool) -> Result<String, String> {
         let cut = match one_way {
             true => self.links.cut_one_way(from, to),
             false => self.links.cut(from, to),
         };
         cut.map_err(|error| error.to_string())?;
         let ways = if one_way { "→" } else { "↔" };
-        Ok(Reply::Done(format!("{from} {ways} {to} is cut; `meridian dev heal` joins them again")))
+        Ok(format!("{from} {ways} {to} is cut; `meridian dev heal` joins them again"))
     }
 
-    fn heal(&self, between: Option<(String, String)>) -> Result<Reply, String> {
+    fn heal(&self, between: Option<(String, String)>) -> Result<String, String> {
         let Some((a, b)) = between else {
             self.links.heal();
-            return Ok(Reply::Done("all links are open".to_owned()));
+            return Ok("all links are open".to_owned());
         };
         self.links.heal_between(&a, &b).map_err(|error| error.to_string())?;
-        Ok(Reply::Done(format!("{a} ↔ {b} is open")))
+        Ok(format!("{a} ↔ {b} is open"))
+    }
+
+    /// For each pair of datacenters: the running nodes of the first, and what they call the running
+    /// nodes of the second.
+    fn views(&self, sides: &[(String, String)]) -> Vec<notice::View> {
+        let mut views = Vec::new();
+        for (from, to) in sides {
+            let others: Vec<String> =
+                self.running_in(to).map(|node| node.plan.name.clone()).collect();
+            views.extend(self.running_in(from).map(|node| notice::View {
+                node: node.plan.name.clone(),
+                rest: local(node.ports.rest),
+                others: others.clone(),
+            }));
+        }
+        views
+    }
+
+    fn running_in<'a>(&'a self, dc: &'a str) -> impl Iterator<Item = &'a Node> {
+        let there = self.nodes.iter().filter(move |node| node.datacenter == dc);
+        there.filter(|node| matches!(node.state, State::Running { paused: false, .. }))
     }
 
     /// Answers once the process has ended, so that a start may follow at once.

@@ -2,6 +2,7 @@
 //! commands, reports deaths, stops everything.
 
 mod cluster;
+mod notice;
 mod start;
 
 use std::time::Duration;

@@ -184,7 +184,7 @@ async fn readiness(nodes: Vec<(String, SocketAddr, watch::Receiver<bool>)>) -> R
 pub(super) async fn wait_for_life(rest: SocketAddr, mut ended: watch::Receiver<bool>) -> bool {
     let deadline = Instant::now() + START_PATIENCE;
     while Instant::now() < deadline && !*ended.borrow() {
-        if health::ask(rest, "/health/live").await.is_some_and(|health| health.ok) {
+        if health::ask(rest, "/health/live").await.is_some_and(|health| health.lives()) {
             return true;
         }
         tokio::select! {
@@ -199,12 +199,13 @@ pub(super) async fn wait_for_life(rest: SocketAddr, mut ended: watch::Receiver<b
 async fn wait_for_health(rest: SocketAddr) -> Option<String> {
     let deadline = Instant::now() + WELL_PATIENCE;
     loop {
-        match health::ask(rest, "/health").await {
-            Some(health) if health.ok => return None,
-            answer if Instant::now() >= deadline => {
-                return Some(answer.map_or_else(|| "no answer".to_owned(), |health| health.body));
-            }
-            _ => sleep(ASK_AGAIN).await,
+        let complaint = match health::ask(rest, "/health").await {
+            Some(health) => health.complaint()?,
+            None => "no answer".to_owned(),
+        };
+        if Instant::now() >= deadline {
+            return Some(complaint);
         }
+        sleep(ASK_AGAIN).await;
     }
 }
