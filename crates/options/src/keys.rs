@@ -258,7 +258,7 @@ pub const KEYS: &[Key] = &[
     ),
     number(
         "replication.request_timeout_ms",
-        [10, 2_000, 600_000],
+        [10, 2_000, 60_000],
         "milliseconds",
         "How long a request that names no deadline may take.",
     ),

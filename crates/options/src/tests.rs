@@ -193,6 +193,12 @@ fn what_is_missing_says_how_to_set_it() {
 }
 
 #[test]
+fn what_is_wrong_is_said_before_what_is_missing() {
+    let wrong = error("[storage]\nsync = \"sometimes\"\n[cluster]\nshape = \"three-dc\"\n");
+    assert!(wrong.starts_with("node.toml:2: `storage.sync` is"), "{wrong}");
+}
+
+#[test]
 fn an_open_listener_needs_a_password_or_the_explicit_word() {
     let open = "[doors]\nresp = \"0.0.0.0:7001\"\n";
     let refused = error(&with_secret(open));

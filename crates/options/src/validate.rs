@@ -30,19 +30,27 @@ impl<'a> Validation<'a> {
     }
 
     pub(crate) fn options(&self, raw: Raw) -> Result<Options, OptionsError> {
-        let shape = self.shape(raw.cluster.shape.as_deref())?;
-        let me = self.node(raw.node.name.as_deref(), &shape)?;
+        // What is wrong is said before what is missing: it cannot be right by accident.
         let doors = self.doors(raw.doors)?;
+        let storage = self.storage(&raw.storage)?;
+        let replication = self.replication(&raw.replication)?;
+        let telemetry = self.telemetry(raw.telemetry)?;
+        let limits = self.limits(&raw.limits)?;
+        let threads = self.size("node.worker_threads", raw.node.worker_threads)?;
+        let data_dir = self.path("node.data_dir", raw.node.data_dir)?;
+        let shape = self.shape(raw.cluster.shape.as_deref())?;
+        let links = self.links(&raw.links, &shape, doors.allow_open)?;
+        let me = self.node(raw.node.name.as_deref(), &shape)?;
+        let peers = self.peers(&raw.peers, me.id, shape.topology())?;
         Ok(Options {
-            peers: self.peers(&raw.peers, me.id, shape.topology())?,
-            links: self.links(&raw.links, &shape, doors.allow_open)?,
+            peers,
+            links,
             node: NodeOptions {
                 name: me.name.clone(),
                 id: me.id,
                 dc: me.dc,
-                data_dir: self.path("node.data_dir", raw.node.data_dir)?,
-                worker_threads: Some(self.size("node.worker_threads", raw.node.worker_threads)?)
-                    .filter(|&threads| threads > 0),
+                data_dir,
+                worker_threads: Some(threads).filter(|&threads| threads > 0),
             },
             cluster: ClusterOptions {
                 name: self.text("cluster.name", raw.cluster.name)?,
@@ -50,10 +58,10 @@ impl<'a> Validation<'a> {
                 shape,
             },
             doors: doors.options,
-            storage: self.storage(&raw.storage)?,
-            replication: self.replication(&raw.replication)?,
-            telemetry: self.telemetry(raw.telemetry)?,
-            limits: self.limits(&raw.limits)?,
+            storage,
+            replication,
+            telemetry,
+            limits,
         })
     }
 

@@ -1,2 +1,0 @@
-//! One idea each, runnable
-#![deny(missing_docs)]
