@@ -1,5 +1,6 @@
 //! Refusals that a door gives by itself, before there is a request: the same catalogue as the
-//! service's errors, with ids below MER-1000. None of them changes anything.
+//! service's errors, with ids below MER-1000. None of them changes
+//! anything, where nothing else is said.
 
 use meridian_service::ErrorCode;
 
@@ -31,6 +32,9 @@ pub(crate) const NO_VALUE: ErrorCode = code("MER-0006", "no_value", 404, 5, "ERR
 pub(crate) const CONDITION: ErrorCode = code("MER-0007", "condition_failed", 412, 9, "ERR");
 /// The service answered with another kind of outcome: a bug in this node.
 pub(crate) const BUG: ErrorCode = code("MER-0008", "internal", 500, 13, "ERR");
+/// The client did not send its request in time. It may have come to its end at the last moment,
+/// so its effect is unknown.
+pub(crate) const TOO_SLOW: ErrorCode = code("MER-0009", "too_slow", 408, 4, "ERR");
 
 #[cfg(test)]
 mod tests {
@@ -48,6 +52,7 @@ mod tests {
             NO_VALUE,
             CONDITION,
             BUG,
+            TOO_SLOW,
         ];
         for code in own.iter().chain(&ErrorCode::EVERY) {
             let row = format!("| {} | `{}` | {} | {} |", code.id, code.name, code.http, code.grpc);

@@ -8,6 +8,7 @@ use meridian_service::Service;
 use meridian_telemetry::{Door, Metrics};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::front::Front;
 use crate::listener::Hall;
@@ -53,6 +54,7 @@ pub struct Doors {
     grpc_health: Option<grpc::HealthReporter>,
     options: Arc<DoorsOptions>,
     stopping: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Doors {
@@ -105,6 +107,7 @@ impl Doors {
             grpc_health: None,
             options: options.clone(),
             stopping: stopping.clone(),
+            tasks: front.tasks().clone(),
         };
         if let Some((listener, bound)) = grpc {
             let hall = hall(Door::Grpc);
@@ -142,5 +145,9 @@ impl Doors {
         self.stopping.cancel();
         let drain = self.options.limits.drain;
         futures::future::join_all(self.halls.iter().map(|hall| hall.close(drain))).await;
+        self.tasks.close();
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "requests did not end in time");
+        }
     }
 }

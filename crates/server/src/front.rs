@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_service::{CallContext, Outcome, PutItem, Request, RequestError, Service};
+use meridian_service::{CallContext, Effect, Outcome, PutItem, Request, RequestError, Service};
 use meridian_telemetry::{Level, Operation, RequestResult, Requests, span};
 use meridian_types::{ConsistencyLevel, KeyError, RequestId};
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -21,12 +22,18 @@ pub(crate) struct Front<S> {
     service: Arc<S>,
     requests: Arc<Requests>,
     pub(crate) options: Arc<DoorsOptions>,
+    /// Requests whose client may be gone already.
+    tasks: TaskTracker,
 }
 
 impl<S> Clone for Front<S> {
     fn clone(&self) -> Self {
-        let Self { service, requests, options } = self;
-        Self { service: service.clone(), requests: requests.clone(), options: options.clone() }
+        Self {
+            service: self.service.clone(),
+            requests: self.requests.clone(),
+            options: self.options.clone(),
+            tasks: self.tasks.clone(),
+        }
     }
 }
 
@@ -36,7 +43,7 @@ impl<S: Service> Front<S> {
         requests: Arc<Requests>,
         options: Arc<DoorsOptions>,
     ) -> Self {
-        Self { service, requests, options }
+        Self { service, requests, options, tasks: TaskTracker::new() }
     }
 
     pub(crate) fn limits(&self) -> &DoorLimits {
@@ -49,6 +56,37 @@ impl<S: Service> Front<S> {
         CallContext {
             id: id.unwrap_or_else(|| RequestId(Uuid::now_v7())),
             timeout: timeout.unwrap_or(limits.default_timeout).min(limits.max_timeout),
+        }
+    }
+
+    /// The requests that may outlive their connections.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// As [`Self::call`], and goes on to the end although the caller is dropped: an HTTP client
+    /// that leaves takes its handler along, but a write that was begun has to reach its replicas
+    /// or become hints.
+    ///
+    /// # Panics
+    /// Where the service does.
+    pub(crate) async fn call_to_the_end(
+        &self,
+        context: CallContext,
+        request: Request,
+    ) -> Result<Outcome, RequestError> {
+        let front = self.clone();
+        let task = self.tasks.spawn(async move { front.call(context, request).await });
+        match task.await {
+            Ok(result) => result,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The tokio runtime is shutting down around us.
+                Err(_cancelled) => Err(RequestError::Storage {
+                    why: "the process is ending".to_owned(),
+                    effect: Effect::Unknown,
+                }),
+            },
         }
     }
 

@@ -1,6 +1,9 @@
 //! Serving HTTP/1.1 and HTTP/2 on an accepted connection: REST and gRPC both come this way.
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +20,18 @@ pub(crate) const DOOR_FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     content-type: application/problem+json\r\ncontent-length: 146\r\nconnection: close\r\n\r\n\
     {\"type\":\"urn:meridian:error:MER-0005\",\"title\":\"door_full\",\"status\":503,\
     \"detail\":\"this node has its maximum of connections\",\"effect\":\"not_applied\"}";
+
+/// Answers a request, or gives up on a client that does not send it to its end. Twice the longest
+/// timeout: a request that came in time may still take as long as it may.
+pub(crate) async fn in_time(
+    limits: &DoorLimits,
+    request: Request,
+    next: Next,
+    too_slow: impl FnOnce() -> Response,
+) -> Response {
+    let answered = tokio::time::timeout(limits.max_timeout * 2, next.run(request)).await;
+    answered.unwrap_or_else(|_elapsed| too_slow())
+}
 
 /// Serves one connection until the client leaves or the node stops.
 pub(crate) async fn serve(stream: TcpStream, router: Router, hall: Hall, limits: DoorLimits) {

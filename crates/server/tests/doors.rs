@@ -311,3 +311,48 @@ async fn reflection_shows_the_clients_services() {
     let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
     assert_eq!(names, ["meridian.v1.Kv", "meridian.v1.Admin"]);
 }
+
+/// Waits with every request until it is told to go on, then serves it.
+#[derive(Default)]
+struct Held {
+    inside: Fake,
+    arrived: tokio::sync::Notify,
+    go: tokio::sync::Notify,
+}
+
+impl Service for Held {
+    async fn call(&self, _: CallContext, request: Request) -> Result<Outcome, RequestError> {
+        if matches!(request, Request::CreateKeyspace(_)) {
+            self.arrived.notify_one();
+            self.go.notified().await;
+        }
+        self.inside.serve(request)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_take_its_write_along() {
+    use tokio::io::AsyncWriteExt;
+    let service = Arc::new(Held::default());
+    let house = open(service.clone(), everywhere()).await;
+    let mut stream = tokio::net::TcpStream::connect(house.at.rest.unwrap()).await.unwrap();
+    let body = r#"{"name":"app"}"#;
+    let request = format!(
+        "POST /v1/keyspaces HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    service.arrived.notified().await;
+    drop(stream);
+    let rest = meridian_telemetry::Door::Rest;
+    while house.metrics.door(rest).connections.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let closing = tokio::spawn(house.doors.close());
+    tokio::task::yield_now().await;
+    assert!(!closing.is_finished(), "the request still runs");
+    service.go.notify_one();
+    closing.await.unwrap();
+    let made = service.inside.serve(Request::ListTables).unwrap();
+    assert!(matches!(made, Outcome::Tables { keyspaces, .. } if keyspaces.len() == 1));
+}

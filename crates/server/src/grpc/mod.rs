@@ -120,7 +120,7 @@ pub(crate) async fn open<S: Service>(
         .add_service(health)
         .prepare()
         .into_axum_router();
-    let router = auth::protect(routes, front.options.password.clone());
+    let router = auth::protect(routes, front.options.password.clone(), limits);
     let inside = hall.clone();
     let welcome = move |stream, _| http::serve(stream, router.clone(), inside.clone(), limits);
     hall.open(listener, welcome, http::DOOR_FULL);

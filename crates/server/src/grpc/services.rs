@@ -24,7 +24,7 @@ impl<S: Service> Desk<S> {
         let context = self.front.context(id, timeout);
         let understood = understand(request.into_inner());
         let result = match understood {
-            Ok(request) => self.front.call(context, request).await,
+            Ok(request) => self.front.call_to_the_end(context, request).await,
             Err(refused) => Err(refused),
         };
         let outcome = result.map_err(|error| with_id(status_of(&error), context.id))?;

@@ -31,13 +31,15 @@ pub(super) async fn answer<S: Service>(
     respond: impl FnOnce(Outcome) -> Option<Response>,
 ) -> Response {
     let result = match request {
-        Ok(request) => desk.front.call(call.context, request).await.map_err(Refusal::Request),
+        Ok(request) => {
+            desk.front.call_to_the_end(call.context, request).await.map_err(Refusal::Request)
+        }
         Err(refusal) => Err(refusal),
     };
     let response = match result {
         Ok(outcome) => respond(outcome).unwrap_or_else(|| {
             let why = "the node answered with another kind of outcome".to_owned();
-            Problem::door(codes::BUG, why).into_response()
+            Problem::door(codes::BUG, why).with_unknown_effect().into_response()
         }),
         Err(Refusal::Request(error)) => Problem::from(&error).into_response(),
         Err(Refusal::Door(code, why)) => Problem::door(code, why).into_response(),

@@ -80,11 +80,18 @@ async fn wrong_method(uri: Uri) -> Response {
 
 /// Lets in who shows the password; `/health/live` is open to everybody.
 async fn check<S: Service>(State(desk): State<Desk<S>>, request: Request, next: Next) -> Response {
-    let Some(password) = &desk.front.options.password else { return next.run(request).await };
+    let limits = *desk.front.limits();
+    let too_slow = || {
+        let why = "the request did not come to its end in time".to_owned();
+        Problem::door(codes::TOO_SLOW, why).with_unknown_effect().into_response()
+    };
+    let Some(password) = &desk.front.options.password else {
+        return http::in_time(&limits, request, next, too_slow).await;
+    };
     let header = request.headers().get(axum::http::header::AUTHORIZATION);
     let given = bearer(header.map(|value| value.as_bytes()));
     if request.uri().path() == "/health/live" || given.is_some_and(|g| password.accepts(g)) {
-        return next.run(request).await;
+        return http::in_time(&limits, request, next, too_slow).await;
     }
     let why = "a password is needed: authorization: Bearer <password>".to_owned();
     let mut response = Problem::door(codes::UNAUTHENTICATED, why).into_response();

@@ -79,6 +79,11 @@ impl Problem {
             acks: Vec::new(),
         }
     }
+
+    /// Says that something may have been written.
+    pub(super) fn with_unknown_effect(self) -> Self {
+        Self { effect: Effect::Unknown.name(), ..self }
+    }
 }
 
 impl From<&RequestError> for Problem {
