@@ -40,6 +40,10 @@ pub(super) struct PutArgs {
     /// What was read of this key, as `get` printed it: the write replaces that and nothing else.
     #[arg(long, default_value = "", hide_default_value = true)]
     context: String,
+    /// Reads the key first, at the same level, and replaces what is read: `get` and `--context` in
+    /// one step.
+    #[arg(long, conflicts_with = "context")]
+    replace: bool,
     /// How long the value is visible: 500ms, 2s, 1m, 3h, 1d.
     #[arg(long, value_parser = duration)]
     ttl: Option<std::time::Duration>,
@@ -72,17 +76,7 @@ pub(super) struct DelArgs {
 
 pub(super) async fn get(args: &GetArgs, output: Output) -> Result<(), Failure> {
     let session = args.connect.open().await?;
-    let request = Request::Get(Get {
-        table: args.table.clone(),
-        key: Bytes::from(args.key.clone()),
-        consistency: args.level.consistency,
-        with_context: true,
-    });
-    let got = session.ask(request, |outcome| match outcome {
-        Outcome::Got(got) => Some(got),
-        _ => None,
-    });
-    let got = got.await?;
+    let got = session.ask(get_of(&args.table, &args.key, &args.level), got).await?;
     if output.json {
         output.line(for_programs(args, &got))?;
     } else {
@@ -91,6 +85,22 @@ pub(super) async fn get(args: &GetArgs, output: Output) -> Result<(), Failure> {
     match got.values.len() {
         0 => Err(Failure::No(format!("`{}` has no value in {}", args.key, args.table))),
         _ => Ok(()),
+    }
+}
+
+fn get_of(table: &TableName, key: &str, level: &LevelArgs) -> Request {
+    Request::Get(Get {
+        table: table.clone(),
+        key: Bytes::from(key.to_owned()),
+        consistency: level.consistency,
+        with_context: true,
+    })
+}
+
+fn got(outcome: Outcome) -> Option<GetOutcome> {
+    match outcome {
+        Outcome::Got(got) => Some(got),
+        _ => None,
     }
 }
 
@@ -135,6 +145,12 @@ pub(super) async fn put(args: &PutArgs, output: Output) -> Result<(), Failure> {
         (_, true) => Some(Condition::Present),
         _ => None,
     };
+    let session = args.connect.open().await?;
+    let context = if args.replace {
+        session.ask(get_of(&args.table, &args.key, &args.level), got).await?.context
+    } else {
+        show::parse_context(&args.context)?
+    };
     let item = PutItem {
         key: Bytes::from(args.key.clone()),
         value: Some(value(&args.value)?),
@@ -144,10 +160,9 @@ pub(super) async fn put(args: &PutArgs, output: Output) -> Result<(), Failure> {
             }
             None => Expiry::TableDefault,
         },
-        context: show::parse_context(&args.context)?,
+        context,
         write_id: Some(new_write_id()),
     };
-    let session = args.connect.open().await?;
     let request = Request::Put(Put {
         table: args.table.clone(),
         item,
