@@ -100,6 +100,18 @@ async fn a_cut_in_one_direction_is_down_on_both_sides() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_dead_stream_is_down_on_both_sides() {
+    // What node 2 dialed lives on, in both directions.
+    let (one, to_two, two, _to_one) = two_with_proxies(|_| {}).await;
+    to_two.cut();
+    one.down(two.id).await;
+    two.down(one.id).await;
+    to_two.heal();
+    one.up(two.id).await;
+    two.up(one.id).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_and_loses_nothing_that_it_took() {
     let (one, to_two, two, _to_one) = two_with_proxies(|options| {
         // The link must outlive the time that it takes to fill every buffer in between.
