@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::{folder, report};
@@ -99,11 +100,15 @@ pub(crate) struct NodeStatus {
 /// A command and where its answer goes.
 pub(super) type Asked = (Command, oneshot::Sender<Reply>);
 
-/// Opens the door; where it is.
-pub(super) async fn open(token: String, asked: mpsc::Sender<Asked>) -> Result<SocketAddr> {
+/// Opens the door; where it is, and what closes it. `asked` ends once the door is closed and every
+/// caller has its answer.
+pub(super) async fn open(
+    token: String,
+    asked: mpsc::Sender<Asked>,
+) -> Result<(SocketAddr, AbortHandle)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(async move {
+    let door = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (token, asked) = (token.clone(), asked.clone());
             tokio::spawn(async move {
@@ -112,7 +117,7 @@ pub(super) async fn open(token: String, asked: mpsc::Sender<Asked>) -> Result<So
             });
         }
     });
-    Ok(address)
+    Ok((address, door.abort_handle()))
 }
 
 async fn serve(mut stream: TcpStream, token: &str, asked: &mpsc::Sender<Asked>) -> Result<()> {
@@ -168,7 +173,7 @@ mod tests {
 
     async fn door() -> (SocketAddr, mpsc::Receiver<Asked>) {
         let (sender, asked) = mpsc::channel(WAITING_COMMANDS);
-        (open("right".into(), sender).await.unwrap(), asked)
+        (open("right".into(), sender).await.unwrap().0, asked)
     }
 
     fn call(token: &str) -> Call {
@@ -187,6 +192,21 @@ mod tests {
         let right = call("right");
         let (answer, ()) = tokio::join!(exchange(address, &right), supervisor);
         assert!(matches!(answer, Ok(Reply::Done(text)) if text == "cut"));
+    }
+
+    #[tokio::test]
+    async fn a_closed_door_still_answers_who_is_inside() {
+        let (sender, mut asked) = mpsc::channel(WAITING_COMMANDS);
+        let (address, door) = open("right".into(), sender).await.unwrap();
+        let supervisor = async {
+            let (_, reply) = asked.recv().await.unwrap();
+            door.abort();
+            reply.send(Reply::Done("stopped".into())).unwrap();
+            assert!(asked.recv().await.is_none());
+        };
+        let right = call("right");
+        let (answer, ()) = tokio::join!(exchange(address, &right), supervisor);
+        assert!(matches!(answer, Ok(Reply::Done(text)) if text == "stopped"));
     }
 
     #[tokio::test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::args::DevArgs;
 use super::control::{Asked, Command, Reply};
@@ -23,11 +24,16 @@ use start::Readiness;
 /// How long nodes may take to stop before they are killed: a flush of full memtables fits.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long callers may take to read their last answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What reaches the supervisor.
 struct Inbox {
     ended: mpsc::Receiver<Ended>,
     asked: mpsc::Receiver<Asked>,
     ready: oneshot::Receiver<Readiness>,
+    /// Closes the control door.
+    door: AbortHandle,
 }
 
 /// Runs a cluster until it is told to stop.
@@ -47,10 +53,14 @@ pub(super) async fn run(args: &DevArgs, output: Output) -> Result<(), Failure> {
         names => format!("stopped; killed because they did not stop: {}", names.join(", ")),
     };
     output.note(&stopped);
+    // The folder is free before anybody hears that the cluster has stopped.
+    drop(cluster);
+    inbox.door.abort();
     if let Some(reply) = served? {
-        // The caller may be gone; otherwise it reads its answer before this process ends.
+        // The caller may be gone; otherwise it has its answer before this process ends.
         let _ = reply.send(Reply::Done(stopped));
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answered = async { while inbox.asked.recv().await.is_some() {} };
+        let _ = timeout(ANSWER_PATIENCE, answered).await;
     }
     Ok(())
 }

@@ -77,8 +77,9 @@ pub(super) async fn start(args: &DevArgs, output: Output) -> Result<(Cluster, In
         });
     }
     let token = random_token()?;
+    let (address, door) = control::open(token.clone(), asked_sender).await?;
     let contact = Contact {
-        address: control::open(token.clone(), asked_sender).await?,
+        address,
         token,
         pid: std::process::id(),
         shape: shape.name().to_owned(),
@@ -99,7 +100,7 @@ pub(super) async fn start(args: &DevArgs, output: Output) -> Result<(Cluster, In
         links,
         ended: ended_sender,
     };
-    Ok((cluster, Inbox { ended, asked, ready }))
+    Ok((cluster, Inbox { ended, asked, ready, door }))
 }
 
 /// A proxy for every datacenter in front of every node of the others, so that any link can be cut.
