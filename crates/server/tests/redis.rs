@@ -240,10 +240,46 @@ async fn a_client_that_leaves_does_not_take_its_write_along() {
     // SET ... GET reads first, so the write is still to come when the client leaves.
     redis.send(&[vec![b"SET", b"slow", b"kept", b"GET"]]).await;
     service.arrived.notified().await;
+    // Not a goodbye but a broken connection.
+    redis.stream.set_zero_linger().unwrap();
     drop(redis);
+    ping(&house).await;
     service.go.notify_one();
     let mut other = Client::connect(house.at.resp.unwrap()).await;
     while other.tell("EXISTS slow").await == Frame::Integer(0) {}
+}
+
+/// A round trip of another client.
+async fn ping(house: &common::House) {
+    let mut other = Client::connect(house.at.resp.unwrap()).await;
+    assert_eq!(other.tell("PING").await, Frame::SimpleString(b"PONG".to_vec()));
+}
+
+#[tokio::test]
+async fn the_reason_is_read_although_the_value_is_still_on_its_way() {
+    let (_house, mut redis) = client(everywhere()).await;
+    redis.send(&[vec![b"SET", b"a", &vec![b'x'; (8 << 20) + 1]]]).await;
+    let text =
+        "ERR MER-1002 not_applied: an argument has 8388609 bytes; at most 8388608 are allowed";
+    assert_eq!(redis.next().await, Some(Frame::Error(text.into())));
+    assert_eq!(redis.next().await, None);
+}
+
+#[tokio::test]
+async fn a_client_that_only_listens_is_still_answered() {
+    let service = slow();
+    let house = open(service.clone(), everywhere()).await;
+    let mut redis = Client::connect(house.at.resp.unwrap()).await;
+    redis.send(&[vec![b"GET", b"slow"], vec![b"SET", b"a", b"1"], vec![b"GET", b"a"]]).await;
+    redis.stream.shutdown().await.unwrap();
+    service.arrived.notified().await;
+    // Behind the end of the stream in the kernel's order, so the door has seen that as well.
+    ping(&house).await;
+    service.go.notify_one();
+    for expected in [Frame::Null, ok(), bulk("1")] {
+        assert_eq!(redis.next().await, Some(expected));
+    }
+    assert_eq!(redis.next().await, None);
 }
 
 #[tokio::test]

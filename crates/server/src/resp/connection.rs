@@ -49,7 +49,7 @@ const STRANGER_ARG_BYTES: usize = 16 << 10;
 /// throw away the error that it was just sent.
 const LINGER_BYTES: usize = 64 << 20;
 /// How long such a client may take.
-const LINGER_FOR: Duration = Duration::from_secs(1);
+const LINGER_FOR: Duration = Duration::from_secs(5);
 
 /// Serves one client until it leaves, breaks the protocol, or the node stops.
 pub(super) async fn serve<S: Service>(
