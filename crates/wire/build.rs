@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use protox::prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked when it runs, not when it is compiled: a tree that was moved is compiled no more.
+    let root = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     let contracts = root.join("meridian/v1");
     println!("cargo::rerun-if-changed={}", contracts.display());
 

@@ -1,5 +1,8 @@
 //! One peer: which of its streams live, and what follows from that.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
