@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use futures::StreamExt;
-use meridian_transport::{HandshakeRefusal, LinkProblem, LinkState, Links, TransportError};
+use meridian_transport::{Class, HandshakeRefusal, LinkProblem, LinkState, Links, TransportError};
 use meridian_types::NodeId;
 use meridian_wire::link::Frame;
 use meridian_wire::v1;
@@ -11,6 +11,9 @@ use meridian_wire::v1::link_refused::Reason;
 use meridian_wire::v1::link_up::Item;
 use meridian_wire::v1::links_client::LinksClient;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
 
 /// Starts node 2, changed, beside node 1, and waits for the refusals that each sees.
 async fn refusals(change: impl FnOnce(&mut meridian_transport::LinkOptions)) -> [LinkProblem; 2] {
@@ -126,13 +129,32 @@ async fn a_stream_that_breaks_the_rules_later_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_dials_again_replaces_its_stream() {
-    let one = start(options(1)).await;
+async fn nothing_comes_from_a_stream_that_its_peer_has_replaced() {
+    let mut patient = options(1);
+    patient.down_after = FAILSAFE;
+    let one = start(patient).await;
     one.links.set_peers(vec![peer(2, any_port())]);
-    let first = answers(&one, vec![Item::Hello(hello())]);
-    let second = answers(&one, vec![Item::Hello(hello())]);
-    let (first, second) = tokio::join!(first, second);
-    assert!(matches!((&first[..], &second[..]), ([Answer::Welcome(_)], [Answer::Welcome(_)])));
+    let frame = |text: &'static str| Item::Frame(Frame { messages: vec![text.into()], excess: 0 });
+    let (old, mut old_answers) = open(&one).await;
+    let (new, _new_answers) = open(&one).await;
+    // The node may have ended the old stream already.
+    let _ = old.send(frame("old")).await;
+    new.send(frame("new")).await.unwrap();
+    one.recorder.until("a message", |record| !record.messages.is_empty()).await;
+    while let Ok(Some(_)) = old_answers.message().await {}
+    assert_eq!(one.recorder.look(|record| record.of(Class::Foreground)), ["new"]);
+}
+
+/// A stream that was welcomed.
+async fn open(node: &Node) -> (mpsc::Sender<Item>, Streaming<v1::LinkDown>) {
+    let mut client = LinksClient::connect(format!("http://{}", node.addr())).await.unwrap();
+    let (sender, items) = mpsc::channel(4);
+    sender.send(Item::Hello(hello())).await.unwrap();
+    let items = ReceiverStream::new(items).map(|item| v1::LinkUp { item: Some(item) });
+    let mut answers = client.open(items).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().and_then(|answer| answer.item);
+    assert!(matches!(first, Some(Answer::Welcome(_))), "{first:?}");
+    (sender, answers)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +171,7 @@ async fn noise_does_not_disturb_the_links() {
         let _ = socket.write_all(bytes).await;
         let _ = socket.shutdown().await;
     }
-    two.send(one.id, meridian_transport::Class::Control, "still there").await;
+    two.send(one.id, Class::Control, "still there").await;
     one.recorder.until("a message", |record| record.messages.len() == 1).await;
     assert_eq!(one.recorder.look(|record| record.changes.len()), 1);
 }
