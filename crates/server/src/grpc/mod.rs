@@ -146,4 +146,11 @@ mod tests {
         metadata.insert(TIMEOUT, "5S".parse().unwrap());
         assert_eq!(timeout(&metadata).unwrap(), Some(Duration::from_millis(4_500)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_deadlines_are_read_or_refused(text in ".{0,12}") {
+            let _ = parse_timeout(&text);
+        }
+    }
 }

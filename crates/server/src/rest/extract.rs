@@ -217,4 +217,14 @@ mod tests {
         }
         assert!(duration("t", &format!("{}d", u64::MAX)).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_text_is_read_or_refused(text in ".{0,40}", bytes: Vec<u8>) {
+            let _ = duration("t", &text);
+            let _ = percent_decode("t", &text);
+            let _ = parse_token("t", &bytes);
+            let _ = json::<serde_json::Value>(&bytes.into());
+        }
+    }
 }
