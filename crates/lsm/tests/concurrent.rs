@@ -182,6 +182,41 @@ fn everybody_is_woken(wal_segment_bytes: u64) {
     assert_eq!(db.durable_seqno(), 8000);
 }
 
+/// A writer may still be inserting into a memtable that another writer has sealed: a flush that
+/// did not wait for it would leave its entries out. Long batches keep that window open.
+#[test]
+fn a_sealed_memtable_is_flushed_whole() {
+    const BATCHES: u32 = 60;
+    const OPERATIONS: u32 = 400;
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let db = open(&disk, SyncPolicy::Os);
+    let workers = Workers::start(&db, 2).unwrap();
+    let tree = db.tree("a").unwrap();
+    let key = |thread: u32, batch: u32, operation: u32| {
+        let mixed = (batch * OPERATIONS + operation).wrapping_mul(0x9e37_79b1);
+        [mixed.to_be_bytes(), thread.to_be_bytes()].concat()
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (db, tree) = (&db, &tree);
+            scope.spawn(move || {
+                for number in 0..BATCHES {
+                    let mut batch = WriteBatch::new();
+                    for operation in 0..OPERATIONS {
+                        batch.put(tree, key(thread, number, operation), [7; 24]);
+                    }
+                    db.write(batch).unwrap();
+                }
+            });
+        }
+    });
+    workers.stop();
+    db.flush().unwrap();
+    let at = db.snapshot();
+    let all = tree.scan((Bound::Unbounded, Bound::Unbounded), &at).map(Result::unwrap).count();
+    assert_eq!(all, 4 * (BATCHES * OPERATIONS) as usize);
+}
+
 #[test]
 fn every_waiter_is_woken() {
     everybody_is_woken(1 << 30);
