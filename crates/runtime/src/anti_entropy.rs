@@ -49,8 +49,14 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
         AntiEntropyAction::Compare { peer, keyspace } => {
             tokio::spawn(async move {
                 let event = match compare(&inner, peer, keyspace).await {
-                    Some(differing) => AntiEntropyEvent::Compared { peer, keyspace, differing },
-                    None => AntiEntropyEvent::CompareFailed { peer, keyspace },
+                    Some(differing) => {
+                        inner.peers.compared(peer, differing.is_empty());
+                        AntiEntropyEvent::Compared { peer, keyspace, differing }
+                    }
+                    None => {
+                        inner.peers.exchange_failed(peer);
+                        AntiEntropyEvent::CompareFailed { peer, keyspace }
+                    }
                 };
                 inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(event)));
             });
@@ -60,6 +66,7 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
                 match pull(&inner, peer, keyspace, vnode).await {
                     Ok(pulled) => inner.peers.pulled(peer, pulled.rows),
                     Err(error) => {
+                        inner.peers.exchange_failed(peer);
                         tracing::debug!(peer = inner.name_of(peer), %vnode, %error, "a pull ended");
                     }
                 }
@@ -133,9 +140,13 @@ async fn pull(
 }
 
 async fn ask_page(inner: &Arc<Inner>, peer: NodeId, request: PullRequest) -> PullEvent {
+    let own = request.clock.clone();
     let body = PeerBody::Repair(RepairRequest::Pull(request));
     match inner.ask(peer, Class::Background, None, body, PAGE_TIMEOUT_MS).await {
-        Ok(PeerBody::RepairReply(RepairReply::Page(page))) => PullEvent::PageArrived(page),
+        Ok(PeerBody::RepairReply(RepairReply::Page(page))) => {
+            inner.peers.lag(peer, page.clock.beyond(&own).len(), own.beyond(&page.clock).len());
+            PullEvent::PageArrived(page)
+        }
         Ok(PeerBody::RepairReply(RepairReply::Refused(why))) => PullEvent::Refused(why),
         Ok(_) => PullEvent::Refused("answered something else".to_owned()),
         Err(Lost::Late) => PullEvent::Refused("no page came in time".to_owned()),

@@ -16,6 +16,10 @@ use crate::page::PageExchange;
 use crate::put::PutAnswer;
 
 /// One waiting request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "each lives in an allocation of its own, and most are puts and gets"
+)]
 pub(crate) enum Exchange {
     Put(Running<PutMachine, PutAnswer>),
     Get(Running<GetMachine, GetAnswer>, ReadRow),

@@ -1,8 +1,11 @@
 //! Brings the gauges up to date, and sums up how the node is.
 
+use meridian_lsm::TreeStats;
 use meridian_store::StoreStats;
 use meridian_telemetry::StorageGauge;
+use meridian_transport::ClassStats;
 use meridian_types::TableId;
+use prometheus_client::metrics::counter::Counter;
 
 use crate::in_flight::MAX_IN_FLIGHT;
 use crate::node::{Inner, Node};
@@ -71,20 +74,64 @@ impl Inner {
     pub(crate) fn show_figures(&self) {
         let hints = self.hints.counts();
         for peer in self.peers.iter() {
-            let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             let pending = hints.get(&peer.id).copied().unwrap_or(0);
             peer.metrics.hints_pending.set(gauge(pending));
             peer.metrics.differing_vnodes.set(gauge(peer.differing()));
             peer.metrics.link_up.set(i64::from(self.is_alive(peer.id)));
         }
+        self.show_links();
         self.show_storage(&self.store.stats());
+    }
+
+    /// The links count for themselves; the metrics follow.
+    fn show_links(&self) {
+        let links = self.links.load();
+        let Some(links) = links.as_ref() else { return };
+        for stats in links.stats() {
+            let Some(peer) = self.peers.get(stats.id) else { continue };
+            let sum = |of: fn(&ClassStats) -> u64| stats.classes.iter().map(|(_, c)| of(c)).sum();
+            let metrics = &peer.metrics;
+            follow(&metrics.link_connects, stats.ups);
+            follow(&metrics.link_sent_bytes, sum(|class| class.sent_bytes));
+            follow(&metrics.link_received_bytes, sum(|class| class.received_bytes));
+            metrics.link_queued.set(gauge(sum(|class| class.queued_messages as u64)));
+        }
+        for state in links.states() {
+            if let (Some(peer), Some(time)) = (self.peers.get(state.id), state.round_trip) {
+                peer.metrics.link_round_trip.observe(time);
+            }
+        }
     }
 
     fn show_storage(&self, stats: &StoreStats) {
         let storage = self.metrics.storage();
+        let engine = &stats.engine;
+        let trees = |of: fn(&TreeStats) -> u64| engine.trees.iter().map(of).sum();
+        let tables = |tree: &TreeStats| tree.levels.iter().map(|level| level.tables).sum();
+        let level_zero = |tree: &TreeStats| tree.levels.first().map_or(0, |level| level.tables);
         let rows = stats.tables.iter().map(|table| table.estimated_rows).sum();
-        let bytes = stats.tables.iter().map(|table| table.disk_bytes).sum();
-        storage.set(StorageGauge::EstimatedRows, rows);
-        storage.set(StorageGauge::TableBytes, bytes);
+        for (figure, value) in [
+            (StorageGauge::EstimatedRows, rows),
+            (StorageGauge::TableBytes, stats.disk_bytes),
+            (StorageGauge::TableFiles, trees(tables)),
+            (StorageGauge::LevelZeroFiles, trees(level_zero)),
+            (StorageGauge::MemtableBytes, engine.memtable_bytes),
+            (StorageGauge::SealedMemtables, trees(|tree| tree.sealed_memtables)),
+            (StorageGauge::WalBytes, engine.wal.segment_bytes),
+            (StorageGauge::BlockCacheBytes, engine.cache.bytes),
+            (StorageGauge::BlockCacheHits, engine.cache.hits),
+            (StorageGauge::BlockCacheMisses, engine.cache.misses),
+        ] {
+            storage.set(figure, value);
+        }
     }
+}
+
+fn gauge(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Moves a counter up to what somebody else has counted.
+fn follow(counter: &Counter, counted: u64) {
+    counter.inc_by(counted.saturating_sub(counter.get()));
 }

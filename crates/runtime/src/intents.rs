@@ -63,7 +63,7 @@ pub(crate) async fn keep(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the driver names writes that came without a name")]
+/// A name for a write that came without one.
 fn fresh_write_id() -> WriteId {
     WriteId(Uuid::now_v7())
 }

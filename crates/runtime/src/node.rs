@@ -55,7 +55,7 @@ pub(crate) struct Inner {
     /// Who can be reached: made anew by the control plane at every change.
     pub(crate) alive: ArcSwap<AliveView>,
     pub(crate) control: ControlSender,
-    links: ArcSwapOption<Links>,
+    pub(crate) links: ArcSwapOption<Links>,
     stopping: AtomicBool,
     /// The first thing that broke, for the health page.
     failure: Mutex<Option<String>>,

@@ -209,6 +209,12 @@ impl Inner {
     }
 
     fn replica_answered(self: &Arc<Self>, from: NodeId, call: Call, reply: ReplicaReply) {
+        if let Some(peer) = self.peers.get(from) {
+            match &reply {
+                ReplicaReply::Refused(_) => peer.metrics.failures.inc(),
+                _ => peer.metrics.acks.inc(),
+            };
+        }
         let Some(exchange) = self.exchanges.get(call) else { return };
         let mut exchange = exchange.lock();
         match (&mut *exchange, reply) {

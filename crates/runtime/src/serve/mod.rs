@@ -30,7 +30,6 @@ pub(crate) enum Handed {
 }
 
 /// A name for a request that came without one.
-#[expect(clippy::disallowed_methods, reason = "the driver names requests")]
 pub(crate) fn fresh_request_id() -> RequestId {
     RequestId(Uuid::now_v7())
 }

@@ -53,8 +53,7 @@ impl Inner {
         let start = scan.cursor.as_ref().map_or(Ok(RingPosition::default()), position_of)?;
         let budget = Budget::new(context, self.clock.now());
         let mut progress = Progress { rows: Vec::new(), examined: 0, at: At::After(start) };
-        loop {
-            let At::After(after) = &progress.at else { break };
+        while let At::After(after) = &progress.at {
             let wanted = scan.limit - progress.rows.len();
             if wanted == 0 || progress.examined >= MAX_EXAMINED {
                 break;
