@@ -193,11 +193,10 @@ impl Inner {
         let placement = view.keyspace(keyspace).map(|k| Arc::clone(&k.placement));
         let me = self.id;
         placement.into_iter().flat_map(move |placement| {
-            let shared = placement.vnode_count().vnodes().filter(|&vnode| {
+            placement.vnode_count().vnodes().filter(move |&vnode| {
                 let replicas = placement.replicas(vnode);
                 replicas.contains(me) && replicas.contains(peer)
-            });
-            shared.collect::<Vec<_>>()
+            })
         })
     }
 

@@ -140,6 +140,8 @@ impl Control {
     }
 
     fn step(&mut self, event: NodeEvent) {
+        // What differs changes with comparisons only, and hints come far more often.
+        let compared = matches!(event, NodeEvent::AntiEntropy(_));
         let mut actions = Vec::new();
         self.node.step(event, self.inner.clock.now(), &mut actions);
         for action in actions {
@@ -151,7 +153,9 @@ impl Control {
                 }
             }
         }
-        self.show_lag();
+        if compared {
+            self.show_lag();
+        }
     }
 
     fn publish_liveness(&mut self, change: LivenessChange) {

@@ -121,8 +121,8 @@ pub(crate) enum Lost {
 }
 
 impl Inner {
-    /// Puts a request into the table, with its lock held, so that no answer overtakes what is done
-    /// to it before the lock is given back.
+    /// Puts a request into the table. Whoever starts it locks it before the first message goes
+    /// out, so that no answer overtakes what is done to it until then.
     pub(crate) fn register(&self, call: Call, exchange: Exchange) -> Arc<Mutex<Exchange>> {
         let exchange = Arc::new(Mutex::new(exchange));
         self.exchanges.insert(call, Arc::clone(&exchange));

@@ -8,7 +8,7 @@ use meridian_service::{
     CallContext, CreateKeyspace, CreateTable, DcShortfall, DcTally, Effect, Outcome, RequestError,
     TableView,
 };
-use meridian_topology::KeyspaceMap;
+use meridian_topology::{DcInfo, KeyspaceMap};
 use meridian_transport::Class;
 use meridian_types::catalog::Version;
 use meridian_types::{Catalog, CatalogError, ConsistencyLevel, NodeId, TableName};
@@ -73,16 +73,16 @@ impl Inner {
 
     /// A datacenter that is cut off creates nothing: refused before anything is written.
     fn refuse_without_majorities(&self) -> Result<(), RequestError> {
-        let mut missing = Vec::new();
-        for dc in self.topology.dcs() {
-            let nodes: Vec<NodeId> = self.topology.nodes_in(dc.id).map(|node| node.id).collect();
-            let alive = nodes.iter().filter(|&&n| n == self.id || self.is_alive(n)).count();
-            let required = nodes.len() / 2 + 1;
-            if alive < required {
-                let (datacenter, replicas) = (dc.name.clone(), nodes.len());
-                missing.push(DcShortfall { datacenter, required, alive, replicas });
-            }
-        }
+        let alive = |node| node == self.id || self.is_alive(node);
+        let missing: Vec<DcShortfall> = self
+            .tallies(alive)
+            .into_iter()
+            .filter(|dc| dc.acked < dc.required)
+            .map(|dc| {
+                let DcTally { datacenter, acked: alive, required, replicas } = dc;
+                DcShortfall { datacenter, required, alive, replicas }
+            })
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -119,20 +119,26 @@ impl Inner {
     }
 
     fn check_majorities(&self, acked: &BTreeSet<NodeId>) -> Result<(), RequestError> {
-        let tally = |dc: &meridian_topology::DcInfo| {
-            let nodes: Vec<NodeId> = self.topology.nodes_in(dc.id).map(|node| node.id).collect();
-            DcTally {
-                datacenter: dc.name.clone(),
-                acked: nodes.iter().filter(|node| acked.contains(node)).count(),
-                required: nodes.len() / 2 + 1,
-                replicas: nodes.len(),
-            }
-        };
-        let acks: Vec<DcTally> = self.topology.dcs().iter().map(tally).collect();
+        let acks = self.tallies(|node| acked.contains(&node));
         if acks.iter().all(|dc| dc.acked >= dc.required) {
             return Ok(());
         }
         Err(RequestError::Timeout { level: LEVEL, acks, write: true })
+    }
+
+    /// How many nodes of each datacenter count, and how many a majority is.
+    fn tallies(&self, counts: impl Fn(NodeId) -> bool) -> Vec<DcTally> {
+        let tally = |dc: &DcInfo| {
+            let nodes = || self.topology.nodes_in(dc.id);
+            let replicas = nodes().count();
+            DcTally {
+                datacenter: dc.name.clone(),
+                acked: nodes().filter(|node| counts(node.id)).count(),
+                required: replicas / 2 + 1,
+                replicas,
+            }
+        };
+        self.topology.dcs().iter().map(tally).collect()
     }
 
     fn default_replication(&self) -> BTreeMap<String, u8> {
