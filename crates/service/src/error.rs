@@ -158,16 +158,6 @@ pub struct ErrorCode {
     pub resp: &'static str,
 }
 
-const fn code(
-    id: &'static str,
-    name: &'static str,
-    http: u16,
-    grpc: u8,
-    resp: &'static str,
-) -> ErrorCode {
-    ErrorCode { id, name, http, grpc, resp }
-}
-
 /// gRPC's numbers, as its specification has them.
 mod grpc {
     pub(super) const INVALID_ARGUMENT: u8 = 3;
@@ -182,21 +172,33 @@ mod grpc {
 }
 
 impl ErrorCode {
+    /// A code from its id, name, HTTP status, gRPC status and RESP prefix.
+    #[must_use]
+    pub const fn new(
+        id: &'static str,
+        name: &'static str,
+        http: u16,
+        grpc: u8,
+        resp: &'static str,
+    ) -> Self {
+        Self { id, name, http, grpc, resp }
+    }
+
     /// Every code, in the order of their ids.
     pub const EVERY: [Self; 13] = [
-        code("MER-1001", "invalid_argument", 400, grpc::INVALID_ARGUMENT, "ERR"),
-        code("MER-1002", "key_or_value_refused", 400, grpc::INVALID_ARGUMENT, "ERR"),
-        code("MER-1003", "context_refused", 400, grpc::INVALID_ARGUMENT, "BADCONTEXT"),
-        code("MER-1004", "unknown_table", 404, grpc::NOT_FOUND, "NOTABLE"),
-        code("MER-1005", "catalog_refused", 409, grpc::ALREADY_EXISTS, "ERR"),
-        code("MER-1006", "level_refused", 400, grpc::INVALID_ARGUMENT, "ERR"),
-        code("MER-1007", "siblings", 409, grpc::FAILED_PRECONDITION, "SIBLINGS"),
-        code("MER-2001", "unavailable", 503, grpc::UNAVAILABLE, "UNAVAILABLE"),
-        code("MER-2002", "timeout", 504, grpc::DEADLINE_EXCEEDED, "TIMEOUT"),
-        code("MER-2003", "failed", 502, grpc::ABORTED, "FAILED"),
-        code("MER-2004", "overloaded", 429, grpc::RESOURCE_EXHAUSTED, "BUSY"),
-        code("MER-2005", "stopping", 503, grpc::UNAVAILABLE, "LOADING"),
-        code("MER-3001", "storage", 500, grpc::DATA_LOSS, "STORAGE"),
+        Self::new("MER-1001", "invalid_argument", 400, grpc::INVALID_ARGUMENT, "ERR"),
+        Self::new("MER-1002", "key_or_value_refused", 400, grpc::INVALID_ARGUMENT, "ERR"),
+        Self::new("MER-1003", "context_refused", 400, grpc::INVALID_ARGUMENT, "BADCONTEXT"),
+        Self::new("MER-1004", "unknown_table", 404, grpc::NOT_FOUND, "NOTABLE"),
+        Self::new("MER-1005", "catalog_refused", 409, grpc::ALREADY_EXISTS, "ERR"),
+        Self::new("MER-1006", "level_refused", 400, grpc::INVALID_ARGUMENT, "ERR"),
+        Self::new("MER-1007", "siblings", 409, grpc::FAILED_PRECONDITION, "SIBLINGS"),
+        Self::new("MER-2001", "unavailable", 503, grpc::UNAVAILABLE, "UNAVAILABLE"),
+        Self::new("MER-2002", "timeout", 504, grpc::DEADLINE_EXCEEDED, "TIMEOUT"),
+        Self::new("MER-2003", "failed", 502, grpc::ABORTED, "FAILED"),
+        Self::new("MER-2004", "overloaded", 429, grpc::RESOURCE_EXHAUSTED, "BUSY"),
+        Self::new("MER-2005", "stopping", 503, grpc::UNAVAILABLE, "LOADING"),
+        Self::new("MER-3001", "storage", 500, grpc::DATA_LOSS, "STORAGE"),
     ];
 }
 
