@@ -51,7 +51,7 @@ impl Cluster {
         let folder = tempfile::tempdir()?;
         let dev = spawn(shape, folder.path())?;
         let cluster = Self { dev, folder, shape };
-        cluster.wait_until_whole().await?;
+        cluster.wait_until_whole().await.with_context(|| cluster.log())?;
         Ok(cluster)
     }
 
@@ -63,7 +63,13 @@ impl Cluster {
         self.meridian(&["dev", "stop"])?;
         self.dev.wait()?;
         self.dev = spawn(self.shape, self.folder.path())?;
-        self.wait_until_whole().await
+        self.wait_until_whole().await.with_context(|| self.log())
+    }
+
+    /// What the supervisor and its nodes had to say, for a test that fails.
+    fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join("dev.log"));
+        log.unwrap_or_else(|error| format!("there is no dev.log: {error}"))
     }
 
     /// Runs the binary against this cluster, and parses what it answers.

@@ -45,7 +45,7 @@ pub struct ProxySpec {
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The proxy's address is taken.
-    #[error("the proxy {from} → {node} cannot listen at {listen}: {source}")]
+    #[error("the proxy {from} → {node} cannot listen at {listen}")]
     Listen {
         /// The datacenter that would dial.
         from: String,

@@ -10,7 +10,7 @@ use crate::Origin;
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
     /// A file cannot be read.
-    #[error("{what} {} cannot be read: {source}", path.display())]
+    #[error("{what} {} cannot be read", path.display())]
     Unreadable {
         /// Which file this is.
         what: &'static str,

@@ -18,7 +18,7 @@ use crate::{DoorAddresses, DoorsOptions, HealthSource, grpc, resp, rest};
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// The address cannot be listened on.
-    #[error("the {door} door cannot listen on {address}: {why}")]
+    #[error("the {door} door cannot listen on {address}")]
     Bind {
         /// Which door.
         door: &'static str,
@@ -40,10 +40,10 @@ pub enum DoorError {
         address: SocketAddr,
     },
     /// The keyspace of RESP's databases has a name that is not allowed.
-    #[error("the keyspace of RESP's databases: {0}")]
+    #[error("the keyspace of RESP's databases")]
     Keyspace(#[from] meridian_types::TableNameError),
     /// The contracts that gRPC's reflection shows cannot be read: a bug in the build.
-    #[error("gRPC reflection: {0}")]
+    #[error("gRPC reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
@@ -29,6 +30,13 @@ pub(super) struct Ports {
 
 /// The base where none is given.
 pub(super) const DEFAULT_BASE_PORT: u16 = 5_000;
+
+/// Where free ports are looked for: below those that systems give to outgoing connections (from
+/// 32,768 on Linux, from 49,152 elsewhere). A node that dials could take the port of one that has
+/// not bound it yet, and a dialer could even meet itself.
+const FREE_PORTS: Range<u16> = 10_240..32_768;
+/// Ports between the places where two clusters begin to look.
+const PORTS_A_CLUSTER: u16 = 64;
 
 /// Distances from the base, so that a port says what it is.
 const RESP: u32 = 2_000;
@@ -89,6 +97,16 @@ fn taken(node: &str, what: &str, port: u16) -> anyhow::Error {
     )
 }
 
+/// The ports to look at, in order. Clusters that start at the same time begin at places of their
+/// own, so that none takes what another has found free and not bound yet.
+fn candidates(pid: u32) -> impl Iterator<Item = u16> {
+    let ports = FREE_PORTS.end - FREE_PORTS.start;
+    let places = u32::from(ports / PORTS_A_CLUSTER);
+    let place = u16::try_from(pid % places).unwrap_or(0);
+    let first = FREE_PORTS.start + place * PORTS_A_CLUSTER;
+    (first..FREE_PORTS.end).chain(FREE_PORTS.start..first)
+}
+
 fn free(names: &[String], before: &BTreeMap<String, Ports>) -> Result<BTreeMap<String, Ports>> {
     // All are held until the last one is found, so that none is given twice.
     let mut held = Vec::new();
@@ -102,8 +120,10 @@ fn free(names: &[String], before: &BTreeMap<String, Ports>) -> Result<BTreeMap<S
             return Ok(names.iter().cloned().zip(known).collect());
         }
     }
+    let mut candidates = candidates(std::process::id());
     let mut next = || -> Result<u16> {
-        let listener = TcpListener::bind(local(0)).context("there is no free port")?;
+        let bound = candidates.find_map(|port| TcpListener::bind(local(port)).ok());
+        let listener = bound.with_context(|| format!("no port of {FREE_PORTS:?} is free"))?;
         let port = listener.local_addr()?.port();
         held.push(listener);
         Ok(port)
@@ -171,10 +191,22 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 36);
+        assert!(all.iter().all(|port| FREE_PORTS.contains(port)));
         assert_eq!(choose(PortChoice::Auto, 5_000, &names(9), &first).unwrap(), first);
         let _taken = TcpListener::bind(local(first["us-4"].rest)).unwrap();
         let again = choose(PortChoice::Auto, 5_000, &names(9), &first).unwrap();
         assert!(again.values().all(|p| p.rest != first["us-4"].rest));
+    }
+
+    #[test]
+    fn every_port_is_looked_at_once_from_a_place_of_its_own() {
+        for pid in [0, 1, 351, 352, u32::MAX] {
+            let mut all: Vec<u16> = candidates(pid).collect();
+            let next = candidates(pid.wrapping_add(1)).next();
+            assert_ne!(all.first().copied(), next);
+            all.sort_unstable();
+            assert!(all.iter().copied().eq(FREE_PORTS));
+        }
     }
 
     #[test]
