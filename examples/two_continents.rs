@@ -39,6 +39,8 @@ async fn main() -> Result<()> {
     replace(&eu, "good day").await?;
     println!("written in us, read in us: {}", values(&us.get(KEY).await?));
     println!("written in eu, read in eu: {}", values(&eu.get(KEY).await?));
+    // Until the nodes have noticed, such a write would go out, and its outcome would be unknown.
+    dev(&["cut", "us", "eu", "--wait"])?;
     match us.clone().at(ConsistencyLevel::EachQuorum).put(KEY, "nobody").await {
         Ok(_) => println!("the cut was not noticed?"),
         Err(error) => println!("at EACH_QUORUM: {error}"),
