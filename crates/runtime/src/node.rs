@@ -104,8 +104,11 @@ impl Node {
             options,
         });
         inner.hints.start(Arc::downgrade(&inner))?;
-        let links = start_links(&inner, opened.incarnation).await?;
-        inner.links.store(Some(Arc::new(links)));
+        let links = Arc::new(start_links(&inner, opened.incarnation).await?);
+        inner.links.store(Some(Arc::clone(&links)));
+        // Only now: what a peer says at once must find the links that answer it.
+        links.set_peers(inner.link_peers());
+        drop(links);
         let mut tasks = JoinSet::new();
         tasks.spawn(crate::control::run(Arc::clone(&inner), events, random()?));
         crate::background::start(&inner, &mut tasks);
@@ -168,6 +171,15 @@ impl Inner {
             Some(links) => links.send(to, class, message),
             None => Err(SendRefused::Down),
         }
+    }
+
+    fn link_peers(&self) -> Vec<Peer> {
+        let peers = self.options.peers.iter().map(|(id, address)| Peer {
+            id: *id,
+            address: address.clone(),
+            dc: self.topology.dc_of(*id).unwrap_or(self.dc),
+        });
+        peers.collect()
     }
 
     pub(crate) fn intent_limit(&self) -> usize {
@@ -259,11 +271,6 @@ fn open_store(options: &NodeOptions) -> Result<(Store, Hints, Opened), StartErro
 
 async fn start_links(inner: &Arc<Inner>, incarnation: Incarnation) -> Result<Links, StartError> {
     let options = &inner.options;
-    let peers = options.peers.iter().map(|(id, address)| Peer {
-        id: *id,
-        address: address.clone(),
-        dc: inner.topology.dc_of(*id).unwrap_or(inner.dc),
-    });
     let handshake = Handshake {
         cluster: options.cluster.clone(),
         node: options.node,
@@ -273,7 +280,7 @@ async fn start_links(inner: &Arc<Inner>, incarnation: Incarnation) -> Result<Lin
     let links = LinkOptions {
         keep_alive: options.keep_alive,
         down_after: options.down_after,
-        ..LinkOptions::new(options.listen, handshake, peers.collect())
+        ..LinkOptions::new(options.listen, handshake, Vec::new())
     };
     Ok(Links::start(links, Arc::new(PeerDoor(Arc::downgrade(inner)))).await?)
 }
