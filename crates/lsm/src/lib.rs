@@ -54,7 +54,7 @@ pub use key::Seqno;
 pub use options::*;
 pub use read::range::{KeyRange, Scan};
 pub use read::snapshot::Snapshot;
-pub use recovery::Recovery;
+pub use recovery::{LostRange, Recovery};
 pub use stats::{DbStats, LevelStats, TreeStats};
 pub use table::cache::CacheStats;
 pub use tree::Tree;

@@ -56,6 +56,17 @@ impl Default for SyncPolicy {
     }
 }
 
+/// What opening does when something of the log that was durable cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDamage {
+    /// Fails with [`crate::Error::Corruption`] and changes nothing.
+    #[default]
+    Refuse,
+    /// Opens with everything that can be read and says in [`crate::Recovery::lost`] what cannot:
+    /// for callers that can get it from somewhere else.
+    OpenAndReport,
+}
+
 /// The settings of a database.
 #[derive(Clone, Debug)]
 pub struct DbOptions {
@@ -75,6 +86,8 @@ pub struct DbOptions {
     /// Bytes at which a compaction begins its next table. Default 64 MiB: small enough to move
     /// one at a time, large enough that a terabyte is 16,000 files.
     pub table_bytes: u64,
+    /// Default [`OnDamage::Refuse`]: nothing that was durable is given up without being asked.
+    pub on_damage: OnDamage,
 }
 
 impl Default for DbOptions {
@@ -86,6 +99,7 @@ impl Default for DbOptions {
             wal_segment_bytes: 1 << 30,
             wal_segment_age: Duration::from_secs(600),
             table_bytes: 64 << 20,
+            on_damage: OnDamage::default(),
         }
     }
 }

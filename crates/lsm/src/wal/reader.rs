@@ -27,13 +27,42 @@ pub(crate) struct SegmentEnd {
     pub(crate) closed: bool,
 }
 
+/// What the first bytes of a segment say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    Sound(SegmentHeader),
+    /// It never became durable, so nothing in the segment did.
+    Absent,
+    /// It was durable, and is not what was written.
+    Damaged(&'static str),
+}
+
+/// Bytes of a segment that were durable and cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Damage<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) what: &'a str,
+}
+
+/// Where a replay goes.
+pub(crate) trait Sink {
+    /// The next batch, of the chunk at `offset`.
+    fn batch(&mut self, path: &Path, batch: BatchRecord<'_>, offset: u64) -> Result<(), Error>;
+
+    /// Bytes before the next batch are lost. An error ends the replay; otherwise it goes on behind
+    /// them.
+    fn damaged(&mut self, damage: Damage<'_>) -> Result<(), Error>;
+}
+
 /// An open segment.
 pub(crate) struct SegmentReader {
     path: PathBuf,
     file: Arc<dyn File>,
     id: u64,
     len: u64,
-    header: Option<SegmentHeader>,
+    head: Head,
 }
 
 impl SegmentReader {
@@ -41,14 +70,17 @@ impl SegmentReader {
         let path = segment::path(dir, id);
         let file = fs.open(&path)?;
         let len = file.len()?;
-        let mut reader = Self { path, file, id, len, header: None };
-        reader.header = reader.read_header()?;
+        let mut reader = Self { path, file, id, len, head: Head::Absent };
+        reader.head = reader.read_head()?;
         Ok(reader)
     }
 
-    /// `None`: the header never became durable, so nothing in the segment did.
-    pub(crate) const fn header(&self) -> Option<SegmentHeader> {
-        self.header
+    pub(crate) const fn head(&self) -> Head {
+        self.head
+    }
+
+    pub(crate) const fn len(&self) -> u64 {
+        self.len
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -59,15 +91,14 @@ impl SegmentReader {
         Ok(self.file.sync_data()?)
     }
 
-    fn read_header(&self) -> Result<Option<SegmentHeader>, Error> {
+    fn read_head(&self) -> Result<Head, Error> {
         if self.len >= SEGMENT_HEADER as u64 {
             let mut bytes = [0; SEGMENT_HEADER];
             read_exact_at(&*self.file, &self.path, 0, &mut bytes)?;
             match SegmentHeader::decode(&bytes) {
-                Ok(Some(header)) if header.id == self.id => return Ok(Some(header)),
-                Ok(Some(header)) => {
-                    let what = format!("it is segment {:x} by its header", header.id);
-                    return Err(Error::corruption(&self.path, 0, what));
+                Ok(Some(header)) if header.id == self.id => return Ok(Head::Sound(header)),
+                Ok(Some(_other)) => {
+                    return Ok(Head::Damaged("it is another segment by its header"));
                 }
                 Ok(None) => {
                     let what = "a version of the log that this program does not know";
@@ -77,62 +108,73 @@ impl SegmentReader {
             }
         }
         // Chunks are written only after the header is durable.
-        if self.durable_claim_after(0)?.is_some() {
-            return Err(Error::corruption(&self.path, 0, "the segment's header is damaged"));
-        }
-        Ok(None)
+        let written = self.durable_claim_after(0)?.is_some();
+        Ok(if written { Head::Damaged("the segment's header is damaged") } else { Head::Absent })
     }
 
-    /// Hands every batch to `apply`. `claimed`: the length that the next segment's header vouches
-    /// for; without it the segment is the last one and may end in a torn chunk.
+    /// Hands everything to `sink`. `claimed`: the length that the next segment's header vouches
+    /// for; without it the segment is the last one (or the next one's header is lost) and may end
+    /// in a torn chunk.
     pub(crate) fn replay(
         &self,
         claimed: Option<u64>,
-        apply: &mut dyn FnMut(BatchRecord<'_>, u64) -> Result<(), Error>,
+        sink: &mut dyn Sink,
     ) -> Result<SegmentEnd, Error> {
         let mut at = SEGMENT_HEADER as u64;
         let mut closed = false;
-        if self.header.is_none() {
+        if let Head::Damaged(what) = self.head {
+            sink.damaged(Damage { path: &self.path, from: 0, to: at.min(self.len), what })?;
+        } else if self.head == Head::Absent {
             return Ok(SegmentEnd { valid: 0, torn: self.len, closed });
         }
         loop {
-            if claimed == Some(at) || (claimed.is_none() && at == self.len) {
-                let torn = if claimed.is_some() { 0 } else { self.len - at };
-                return Ok(SegmentEnd { valid: at, torn, closed });
+            if claimed == Some(at) || (claimed.is_none() && at >= self.len) {
+                return Ok(SegmentEnd { valid: at, torn: 0, closed });
             }
             let Some((header, payload)) = self.chunk(at)? else {
-                if let Some(claimed) = claimed {
-                    let what =
-                        format!("a chunk is damaged; the segment was durable up to {claimed}");
-                    return Err(Error::corruption(&self.path, at, what));
-                }
-                if let Some(witness) = self.durable_claim_after(at)? {
-                    let what =
-                        format!("a chunk is damaged; the chunk at {witness} says it was durable");
-                    return Err(Error::corruption(&self.path, at, what));
-                }
-                return Ok(SegmentEnd { valid: at, torn: self.len - at, closed });
+                let Some(next) = self.behind_damage(at, claimed, sink)? else {
+                    return Ok(SegmentEnd { valid: at, torn: self.len - at, closed });
+                };
+                at = next;
+                continue;
             };
             closed = header.kind == ChunkKind::Close;
             if header.kind == ChunkKind::Batches {
-                self.batches(at, &payload, apply)?;
+                self.batches(at, &payload, sink)?;
             }
             at += (CHUNK_HEADER + payload.len()) as u64;
         }
     }
 
-    fn batches(
+    /// There is no whole chunk at `at`. If it was durable: reports the damage, and returns where
+    /// the replay goes on. Otherwise the tail is torn.
+    fn behind_damage(
         &self,
         at: u64,
-        payload: &[u8],
-        apply: &mut dyn FnMut(BatchRecord<'_>, u64) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        claimed: Option<u64>,
+        sink: &mut dyn Sink,
+    ) -> Result<Option<u64>, Error> {
+        let what = if let Some(claimed) = claimed {
+            format!("a chunk is damaged; the segment was durable up to {claimed}")
+        } else if let Some(witness) = self.durable_claim_after(at)? {
+            format!("a chunk is damaged; the chunk at {witness} says it was durable")
+        } else {
+            return Ok(None);
+        };
+        let next = self.search(at, |reader, place, _header| Ok(reader.chunk(place)?.is_some()))?;
+        let limit = claimed.unwrap_or(self.len);
+        let to = next.filter(|next| *next < limit).unwrap_or(limit);
+        sink.damaged(Damage { path: &self.path, from: at, to, what: &what })?;
+        Ok(Some(to))
+    }
+
+    fn batches(&self, at: u64, payload: &[u8], sink: &mut dyn Sink) -> Result<(), Error> {
         let mut decoder = Decoder::new(payload);
         while !decoder.is_empty() {
             let batch = decode_batch(&mut decoder).map_err(|_malformed| {
                 Error::corruption(&self.path, at, "a batch does not fill its chunk")
             })?;
-            apply(batch, at)?;
+            sink.batch(&self.path, batch, at)?;
         }
         Ok(())
     }
@@ -167,10 +209,19 @@ impl SegmentReader {
     /// Where behind `damaged` a chunk stands that was written when the byte at `damaged` was
     /// durable already.
     fn durable_claim_after(&self, damaged: u64) -> Result<Option<u64>, Error> {
+        self.search(damaged, |_reader, _place, header| Ok(header.durable > damaged))
+    }
+
+    /// The first place from `from` on with a header of ours that is `wanted`.
+    fn search(
+        &self,
+        from: u64,
+        wanted: impl Fn(&Self, u64, &ChunkHeader) -> Result<bool, Error>,
+    ) -> Result<Option<u64>, Error> {
         let mut window = vec![0; SEARCH_WINDOW + CHUNK_HEADER];
-        let mut base = damaged;
+        let mut base = from;
         while base < self.len {
-            let n = self.file.read_at(base, &mut window)?;
+            let n = self.fill(base, &mut window)?;
             if n < CHUNK_HEADER {
                 return Ok(None);
             }
@@ -180,13 +231,22 @@ impl SegmentReader {
                 }
                 let at = base + start as u64;
                 let header = ChunkHeader::decode(&window[start..start + CHUNK_HEADER]);
-                let ours = header.ok().filter(|header| self.is_ours(header, at));
-                if ours.is_some_and(|header| header.durable > damaged) {
+                if let Some(header) = header.ok().filter(|header| self.is_ours(header, at))
+                    && wanted(self, at, &header)?
+                {
                     return Ok(Some(at));
                 }
             }
             base += SEARCH_WINDOW as u64;
         }
         Ok(None)
+    }
+
+    /// Reads as much as there is; a short read is not the end of the file.
+    fn fill(&self, base: u64, window: &mut [u8]) -> Result<usize, Error> {
+        let there = usize::try_from(self.len - base).unwrap_or(usize::MAX);
+        let n = window.len().min(there);
+        read_exact_at(&*self.file, &self.path, base, &mut window[..n])?;
+        Ok(n)
     }
 }

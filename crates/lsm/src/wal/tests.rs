@@ -7,7 +7,7 @@ use meridian_vfs::{Fs, MemFs};
 use proptest::prelude::*;
 
 use super::format::*;
-use super::reader::{SegmentEnd, SegmentReader};
+use super::reader::{Damage, SegmentEnd, SegmentReader, Sink};
 use super::segment;
 use super::writer::WalWriter;
 use crate::coding::Decoder;
@@ -81,14 +81,39 @@ fn segment_with(synced: u64) -> (MemFs, Vec<u64>) {
     (fs, starts)
 }
 
+/// The batches seen, and the ranges reported as damaged.
+#[derive(Default)]
+struct Seen {
+    batches: Vec<u64>,
+    damaged: Vec<(u64, u64)>,
+    refuse: bool,
+}
+
+impl Sink for Seen {
+    fn batch(&mut self, _path: &Path, batch: BatchRecord<'_>, _offset: u64) -> Result<(), Error> {
+        self.batches.push(batch.first);
+        Ok(())
+    }
+
+    fn damaged(&mut self, damage: Damage<'_>) -> Result<(), Error> {
+        self.damaged.push((damage.from, damage.to));
+        let Damage { path, from, what, .. } = damage;
+        if self.refuse { Err(Error::corruption(path, from, what)) } else { Ok(()) }
+    }
+}
+
 fn replay(fs: &MemFs, claimed: Option<u64>) -> Result<(Vec<u64>, SegmentEnd), Error> {
     let reader = SegmentReader::open(fs, Path::new(DIR), 1)?;
-    let mut seen = Vec::new();
-    let end = reader.replay(claimed, &mut |batch, _offset| {
-        seen.push(batch.first);
-        Ok(())
-    })?;
-    Ok((seen, end))
+    let mut seen = Seen { refuse: true, ..Seen::default() };
+    let end = reader.replay(claimed, &mut seen)?;
+    Ok((seen.batches, end))
+}
+
+fn replay_what_can_be_read(fs: &MemFs, claimed: Option<u64>) -> (Seen, SegmentEnd) {
+    let reader = SegmentReader::open(fs, Path::new(DIR), 1).unwrap();
+    let mut seen = Seen::default();
+    let end = reader.replay(claimed, &mut seen).unwrap();
+    (seen, end)
 }
 
 fn damage(fs: &MemFs, offset: u64) {
@@ -117,6 +142,25 @@ fn damage_before_what_a_later_chunk_vouches_for_is_an_error() {
     let (fs, starts) = segment_with(2);
     damage(&fs, starts[1] + 45);
     assert_eq!(replay(&fs, None).unwrap().0, [1]);
+}
+
+#[test]
+fn what_can_be_read_around_damage_is_read() {
+    let (fs, starts) = segment_with(3);
+    damage(&fs, starts[0] + 45);
+    let (seen, end) = replay_what_can_be_read(&fs, None);
+    assert_eq!((seen.batches, seen.damaged), (vec![2, 3], vec![(starts[0], starts[1])]));
+    assert_eq!(end.torn, 0);
+    // A header that cannot be read hides nothing behind it.
+    damage(&fs, 9);
+    damage(&fs, starts[2] + 45);
+    let (seen, end) = replay_what_can_be_read(&fs, None);
+    assert_eq!((seen.batches, seen.damaged), (vec![2], vec![(0, 32), (starts[0], starts[1])]));
+    assert_eq!((end.valid, end.torn > 0), (starts[2], true));
+    let len = starts[2] + (starts[2] - starts[1]);
+    let (seen, end) = replay_what_can_be_read(&fs, Some(len));
+    assert_eq!(seen.damaged, [(0, 32), (starts[0], starts[1]), (starts[2], len)]);
+    assert_eq!((end.valid, end.torn), (len, 0));
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Opening: manifest, orphans, log replay, a new segment.
 //!
 //! INVARIANT: everything is read and checked before anything is changed; a database that is
-//! corrupt is left as it was found.
+//! corrupt is left as it was found. With [`crate::OnDamage::OpenAndReport`] a log with damage is opened
+//! all the same: its damaged segments get a second name before anything else is changed, and what
+//! could be read is in tables before they lose the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,8 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use meridian_vfs::Fs;
 use parking_lot::{Mutex, RwLock};
 
-use crate::batch::decode_op;
-use crate::coding::Decoder;
+use self::replay::replay;
 use crate::commit::log::Log;
 use crate::db::{Core, Db, check_config, check_operator, check_options};
 use crate::error::Error;
@@ -28,10 +29,12 @@ use crate::version::edit::{Change, TableRecord};
 use crate::version::levels::Version;
 use crate::version::manifest::Manifest;
 use crate::version::state::State;
-use crate::wal::format::BatchRecord;
-use crate::wal::reader::SegmentReader;
 use crate::wal::segment;
 use crate::wal::writer::WalWriter;
+
+mod replay;
+
+pub use replay::LostRange;
 
 /// What opening a database found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,13 +53,12 @@ pub struct Recovery {
     pub torn_manifest_bytes: u64,
     /// The last write recovered.
     pub last_seqno: Seqno,
-}
-
-/// The log as found: where it ends and which segment comes next.
-struct LogEnd {
-    next_segment: u64,
-    previous_len: u64,
-    last: Seqno,
+    /// What was durable in the log and cannot be read; only with
+    /// [`crate::OnDamage::OpenAndReport`], and only by the opening that found it.
+    pub lost: Vec<LostRange>,
+    /// Segments with damage, kept under a second name by this opening or an earlier one until
+    /// somebody removes them: whoever was stopped before it dealt with `lost` finds them here.
+    pub set_aside: Vec<PathBuf>,
 }
 
 pub(crate) fn open(
@@ -81,7 +83,8 @@ pub(crate) fn open(
         Table::open(&*fs, dir, record.clone(), cache.clone(), garbage.clone()).map(Arc::new)
     };
     let trees = build_trees(dir, &state, configs.clone(), &shared, &open_table)?;
-    let end = replay(&*fs, dir, &state, &trees, &mut recovery)?;
+    let end = replay(&*fs, dir, &state, &trees, options.on_damage, &mut recovery)?;
+    set_aside(&*fs, dir, &mut recovery)?;
     recovery.clean_shutdown |= fresh;
     recovery.last_seqno = end.last;
     shared.publish(end.last);
@@ -111,7 +114,12 @@ pub(crate) fn open(
         }),
     };
     db.create_trees(configs)?;
-    db.core.seal_what_is_full()?;
+    if recovery.lost.is_empty() {
+        db.core.seal_what_is_full()?;
+    } else {
+        // From here on nothing needs the damaged segments any more.
+        db.core.flush_all()?;
+    }
     trim_log(&db.core)?;
     Ok((db, recovery))
 }
@@ -163,126 +171,22 @@ fn build_trees(
     Ok(trees)
 }
 
-/// Replays every segment that the manifest still needs.
-fn replay(
-    fs: &dyn Fs,
-    dir: &Path,
-    state: &State,
-    trees: &BTreeMap<String, Tree>,
-    recovery: &mut Recovery,
-) -> Result<LogEnd, Error> {
-    let mut readers = open_segments(fs, dir, state.wal_floor)?;
-    let mut end =
-        LogEnd { next_segment: state.wal_floor.max(1), previous_len: 0, last: state.last_seqno };
-    if readers.last().is_some_and(|last| last.1.header().is_none()) {
-        let popped = readers.pop();
-        if let Some((_, damaged)) = popped.filter(|(id, _)| *id == state.wal_floor) {
-            return Err(Error::corruption(damaged.path(), 0, "the segment's header is damaged"));
+/// Gives the segments with damage a second name, which no trimming of the log removes.
+fn set_aside(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(), Error> {
+    let damaged: BTreeSet<&PathBuf> = recovery.lost.iter().map(|lost| &lost.file).collect();
+    for file in &damaged {
+        let aside = file.with_extension("log.damaged");
+        if fs.exists(file)? && !fs.exists(&aside)? {
+            fs.hard_link(file, &aside)?;
         }
     }
-    let by_id: BTreeMap<u32, &Tree> = trees.values().map(|tree| (tree.id(), tree)).collect();
-    let mut target = Replay { state, trees: by_id, last: None, segment: 0, recovery };
-    for at in 0..readers.len() {
-        let (id, reader) = &readers[at];
-        let claimed = readers
-            .get(at + 1)
-            .and_then(|(_, next)| next.header())
-            .map(|header| header.previous_len);
-        target.segment = *id;
-        let path = reader.path();
-        let segment_end =
-            reader.replay(claimed, &mut |batch, offset| target.apply(path, batch, offset))?;
-        end.next_segment = id + 1;
-        end.previous_len = segment_end.valid;
-        target.recovery.torn_tail_bytes = segment_end.torn;
-        target.recovery.clean_shutdown = segment_end.closed && segment_end.torn == 0;
-        target.recovery.torn_file = (segment_end.torn > 0).then(|| path.to_path_buf());
+    if !damaged.is_empty() {
+        fs.sync_dir(dir)?;
     }
-    end.last = end.last.max(target.last.unwrap_or(0));
-    if let Some((segment, bytes)) = state.closed
-        && (end.next_segment, end.previous_len) != (segment + 1, bytes)
-    {
-        let what = format!("the log ended at {bytes} when the database was closed");
-        let found = if end.next_segment == segment + 1 { end.previous_len } else { 0 };
-        return Err(Error::corruption(segment::path(dir, segment), found, what));
-    }
-    if let Some((_, last)) = readers.last() {
-        // A killed process leaves bytes that only the operating system has; from now on the log
-        // vouches for them.
-        last.sync()?;
-    }
-    Ok(end)
-}
-
-/// The segments from `floor` on, without gaps.
-fn open_segments(fs: &dyn Fs, dir: &Path, floor: u64) -> Result<Vec<(u64, SegmentReader)>, Error> {
-    let ids: Vec<u64> = segment::list(fs, dir)?.into_iter().filter(|id| *id >= floor).collect();
-    let expected = (floor.max(1)..).take(ids.len().max(usize::from(floor > 0)));
-    let present: BTreeSet<u64> = ids.iter().copied().collect();
-    for id in expected {
-        if !present.contains(&id) {
-            let what = "the segment is missing and the log needs it";
-            return Err(Error::corruption(segment::path(dir, id), 0, what));
-        }
-    }
-    let mut readers: Vec<(u64, SegmentReader)> = Vec::new();
-    for id in ids {
-        if let Some((_, before)) = readers.last()
-            && before.header().is_none()
-        {
-            return Err(Error::corruption(before.path(), 0, "the segment's header is damaged"));
-        }
-        readers.push((id, SegmentReader::open(fs, dir, id)?));
-    }
-    Ok(readers)
-}
-
-/// Where replayed batches go.
-struct Replay<'a> {
-    state: &'a State,
-    trees: BTreeMap<u32, &'a Tree>,
-    last: Option<Seqno>,
-    segment: u64,
-    recovery: &'a mut Recovery,
-}
-
-impl Replay<'_> {
-    fn apply(&mut self, path: &Path, batch: BatchRecord<'_>, offset: u64) -> Result<(), Error> {
-        let corrupt = |what: String| Error::corruption(path, offset, what);
-        let follows = match self.last {
-            Some(last) => batch.first == last + 1,
-            None => batch.first >= 1 && batch.first <= self.state.last_seqno + 1,
-        };
-        if !follows || batch.count == 0 {
-            let what = format!("batch {} does not follow {:?}", batch.first, self.last);
-            return Err(corrupt(what));
-        }
-        let mut decoder = Decoder::new(batch.ops);
-        for at in 0..u64::from(batch.count) {
-            let op = decode_op(&mut decoder)
-                .map_err(|_malformed| corrupt("an operation cannot be decoded".to_owned()))?;
-            let seqno = batch.first + at;
-            self.last = Some(seqno);
-            let Some(tree) = self.trees.get(&op.tree) else {
-                if op.tree < self.state.next_tree {
-                    continue;
-                }
-                return Err(corrupt(format!("tree {} was never created", op.tree)));
-            };
-            if self.state.trees.get(&op.tree).is_some_and(|known| seqno <= known.flushed) {
-                continue;
-            }
-            let active = &tree.view().active;
-            active.note_segment(self.segment);
-            active.insert(op.key, seqno, op.kind, op.value);
-            self.recovery.replayed_operations += 1;
-        }
-        if !decoder.is_empty() {
-            return Err(corrupt("a batch is longer than its operations".to_owned()));
-        }
-        self.recovery.replayed_batches += 1;
-        Ok(())
-    }
+    let names = fs.list(dir)?;
+    let kept = names.iter().filter(|name| name.extension().is_some_and(|end| end == "damaged"));
+    recovery.set_aside = kept.map(|name| dir.join(name)).collect();
+    Ok(())
 }
 
 /// Removes what no manifest needs: old segments, and tables that a crash left half made. Returns an
