@@ -171,6 +171,8 @@ pub struct Catalog {
 impl Catalog {
     /// Most keyspaces and most tables: each table has a tree of its own, with a memtable.
     pub const MAX_TABLES: usize = 1_000;
+    /// Most of each in a catalog that was joined: every side of a cut may have filled its own.
+    pub const MAX_JOINED: usize = 16 * Self::MAX_TABLES;
 
     /// The keyspace with this name.
     #[must_use]
@@ -205,6 +207,22 @@ impl Catalog {
         replication: BTreeMap<String, u8>,
         version: Version,
     ) -> Result<&KeyspaceDef, CatalogError> {
+        if self.keyspaces.len() >= Self::MAX_TABLES && !self.keyspaces.contains_key(name) {
+            return Err(CatalogError::NoRoom(name.to_owned()));
+        }
+        self.restore_keyspace(name, replication, version)
+    }
+
+    /// As [`Self::create_keyspace`], for a definition that another catalog holds already.
+    ///
+    /// # Errors
+    /// The same; the catalog is full at [`Self::MAX_JOINED`] only.
+    pub fn restore_keyspace(
+        &mut self,
+        name: &str,
+        replication: BTreeMap<String, u8>,
+        version: Version,
+    ) -> Result<&KeyspaceDef, CatalogError> {
         crate::key::check_keyspace_name(name)?;
         if self.keyspaces.contains_key(name) {
             return Err(CatalogError::Exists(name.to_owned()));
@@ -213,7 +231,7 @@ impl Catalog {
             return Err(CatalogError::NoReplicas(name.to_owned()));
         }
         let id = KeyspaceId(id_of(name));
-        if self.keyspaces.values().any(|k| k.id == id) || self.keyspaces.len() >= Self::MAX_TABLES {
+        if self.keyspaces.values().any(|k| k.id == id) || self.keyspaces.len() >= Self::MAX_JOINED {
             return Err(CatalogError::NoRoom(name.to_owned()));
         }
         let def = KeyspaceDef { id, name: name.to_owned(), replication, version };
@@ -231,6 +249,22 @@ impl Catalog {
         options: TableOptions,
         version: Version,
     ) -> Result<&TableDef, CatalogError> {
+        if self.tables.len() >= Self::MAX_TABLES && !self.tables.contains_key(name) {
+            return Err(CatalogError::NoRoom(name.to_string()));
+        }
+        self.restore_table(name, options, version)
+    }
+
+    /// As [`Self::create_table`], for a definition that another catalog holds already.
+    ///
+    /// # Errors
+    /// The same; the catalog is full at [`Self::MAX_JOINED`] only.
+    pub fn restore_table(
+        &mut self,
+        name: &TableName,
+        options: TableOptions,
+        version: Version,
+    ) -> Result<&TableDef, CatalogError> {
         let keyspace = self
             .keyspaces
             .get(name.keyspace())
@@ -240,7 +274,7 @@ impl Catalog {
             return Err(CatalogError::Exists(name.to_string()));
         }
         let id = TableId(id_of(name.as_str()));
-        if self.tables.values().any(|t| t.id == id) || self.tables.len() >= Self::MAX_TABLES {
+        if self.tables.values().any(|t| t.id == id) || self.tables.len() >= Self::MAX_JOINED {
             return Err(CatalogError::NoRoom(name.to_string()));
         }
         let def = TableDef { id, keyspace, name: name.clone(), options, version };
@@ -334,6 +368,31 @@ mod tests {
         let cities = x.table(&"geo.cities".parse().unwrap()).unwrap();
         assert_eq!(cities.options.policy, ConflictPolicy::Siblings);
         assert_eq!(cities.id, a.table(&"geo.cities".parse().unwrap()).unwrap().id);
+    }
+
+    #[test]
+    fn catalogs_that_were_full_on_both_sides_of_a_cut_can_be_taken_whole() {
+        let full = |prefix: &str| {
+            let mut catalog = with("geo.cities", ConflictPolicy::Lww, 5);
+            while catalog.tables().count() < Catalog::MAX_TABLES {
+                let name = format!("geo.{prefix}{}", catalog.tables().count()).parse().unwrap();
+                catalog.create_table(&name, TableOptions::default(), version(6)).unwrap();
+            }
+            catalog
+        };
+        let (mut both, other) = (full("a"), full("b"));
+        assert!(both.join(&other));
+        let one_more = "geo.more".parse().unwrap();
+        let refused = both.create_table(&one_more, TableOptions::default(), version(7));
+        assert_eq!(refused, Err(CatalogError::NoRoom("geo.more".into())));
+        let mut taken = Catalog::default();
+        for def in both.keyspaces() {
+            taken.restore_keyspace(&def.name, def.replication.clone(), def.version).unwrap();
+        }
+        for def in both.tables() {
+            taken.restore_table(&def.name, def.options.clone(), def.version).unwrap();
+        }
+        assert_eq!(taken, both);
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl TryFrom<v1::Catalog> for Catalog {
         let mut ours = Self::default();
         for def in catalog.keyspaces {
             let def = KeyspaceDef::try_from(def).map_err(malformed)?;
-            let made = ours.create_keyspace(&def.name, def.replication, def.version);
+            let made = ours.restore_keyspace(&def.name, def.replication, def.version);
             let id = made.map_err(|why| refused("keyspace", why))?.id;
             if id != def.id {
                 return Err(refused("keyspace", format!("{} has id {id}", def.name)));
@@ -51,7 +51,7 @@ impl TryFrom<v1::Catalog> for Catalog {
         }
         for def in catalog.tables {
             let def = TableDef::try_from(def).map_err(malformed)?;
-            let made = ours.create_table(&def.name, def.options, def.version);
+            let made = ours.restore_table(&def.name, def.options, def.version);
             let made = made.map_err(|why| refused("table", why))?;
             if (made.id, made.keyspace) != (def.id, def.keyspace) {
                 return Err(refused("table", format!("{} has id {}", def.name, made.id)));
