@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::key::Seqno;
 use crate::memtable::Memtable;
-use crate::options::{Compaction, DbOptions, MAX_TREES, TreeConfig};
+use crate::options::{Compaction, DbOptions, MAX_TREES, Tiers, TreeConfig};
 use crate::read::snapshot::Snapshot;
 use crate::recovery::{self, Recovery};
 use crate::stats::{self, DbStats};
@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) garbage: Arc<Garbage>,
     pub(crate) jobs: Jobs,
+    /// Milliseconds since 1970; 0 until somebody says so.
+    pub(crate) now_ms: AtomicU64,
     /// Held until the last handle is gone.
     pub(crate) _lock: Box<dyn LockGuard>,
 }
@@ -99,7 +101,12 @@ impl Db {
             if let Some(tree) = self.tree(&config.name) {
                 let record = manifest.state().trees.get(&tree.id()).map(|state| &state.record);
                 check_operator(&config, record)?;
+                let settings = TreeRecord::new(tree.id(), &config);
+                if record != Some(&settings) {
+                    self.core.commit_edit(&mut manifest, &[Change::ConfigureTree(settings)])?;
+                }
                 tree.configure(config);
+                self.core.jobs.notify();
             } else if created.iter().any(|(_, other)| other.name == config.name) {
                 return Err(Error::invalid(format!("tree {} is listed twice", config.name)));
             } else if manifest.state().trees.len() + created.len() >= MAX_TREES {
@@ -250,6 +257,12 @@ impl Db {
         Ok(())
     }
 
+    /// Tells the database the time, in milliseconds since 1970: for compaction filters, expiry and
+    /// time windows. [`crate::Workers`] do so by themselves.
+    pub fn set_time(&self, now_ms: u64) {
+        self.core.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+
     /// Figures of the trees, the log, the cache and the jobs.
     #[must_use]
     pub fn stats(&self) -> DbStats {
@@ -288,6 +301,10 @@ impl Db {
 }
 
 impl Core {
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+
     /// Makes an edit durable, or stops the database.
     pub(crate) fn commit_edit(
         &self,
@@ -354,9 +371,36 @@ pub(crate) fn check_config(config: &TreeConfig) -> Result<(), Error> {
     if config.memtable_bytes < 64 << 10 {
         return Err(Error::invalid("memtable_bytes is at least 64 KiB"));
     }
-    let Compaction::Leveled { l0_files, l1_bytes, factor } = config.compaction;
-    if l0_files == 0 || l1_bytes == 0 || factor < 2 {
-        return Err(Error::invalid("l0_files and l1_bytes are at least 1, factor at least 2"));
+    check_compaction(config.compaction)
+}
+
+fn check_compaction(compaction: Compaction) -> Result<(), Error> {
+    let tiers = match compaction {
+        Compaction::Leveled { l0_files, l1_bytes, factor } => {
+            if l0_files == 0 || l1_bytes == 0 || factor < 2 {
+                let what = "l0_files and l1_bytes are at least 1, factor at least 2";
+                return Err(Error::invalid(what));
+            }
+            return Ok(());
+        }
+        Compaction::SizeTiered(tiers) => tiers,
+        Compaction::TimeWindow { window_ms, tiers } => {
+            if window_ms == 0 {
+                return Err(Error::invalid("window_ms is at least 1"));
+            }
+            tiers
+        }
+        Compaction::Hybrid { tiers, run_bytes, factor } => {
+            if run_bytes == 0 || factor < 2 {
+                return Err(Error::invalid("run_bytes is at least 1, factor at least 2"));
+            }
+            tiers
+        }
+    };
+    let Tiers { min_runs, max_runs, low_percent, high_percent, .. } = tiers;
+    if min_runs < 2 || max_runs < min_runs || low_percent > 100 || high_percent < 100 {
+        let what = "min_runs is at least 2, max_runs at least that, 100 % between the shares";
+        return Err(Error::invalid(what));
     }
     Ok(())
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::commit::POISON_TICK;
-use crate::compaction::execute::write_tables;
-use crate::compaction::stream::Stream;
+use crate::compaction::execute::{Target, write_tables};
+use crate::compaction::stream::{Filter, Stream};
 use crate::db::Core;
 use crate::error::Error;
 use crate::memtable::{MemCursor, Memtable};
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::tree::{Tree, View};
-use crate::version::edit::Change;
+use crate::version::edit::{Change, TableTimes};
 use crate::wal::segment;
 
 /// Flushes the oldest sealed memtable of `tree`, if there is one. Nobody else flushes the tree
@@ -31,16 +31,23 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
     }
     core.log.sync_to(sealed_at)?;
     let source = Source::Memtable(MemCursor::new(memtable.clone()));
+    // In this order, as for a compaction.
+    let visible = core.shared.visible();
     let snapshots = core.shared.snapshots.held();
     let config = tree.config();
     let nothing_below = view.version.is_empty();
+    let read = |key: &[u8]| tree.get_as_of(key, visible);
+    let now_ms = core.now_ms();
     let stream = Stream {
         input: MergeIter::new(vec![source], Direction::Forward, Position::First)?,
         snapshots: &snapshots,
         config: &config,
         is_bottom: &|_key| nothing_below,
+        filter: Filter::begin(&config, now_ms, &read),
     };
-    let outputs = write_tables(core, &config, stream, u64::MAX, 0)?;
+    let times = TableTimes { written: now_ms, made: now_ms, ..TableTimes::default() };
+    let target = Target { level: 0, table_bytes: u64::MAX, times };
+    let outputs = write_tables(core, &config, stream, target)?;
     install(core, tree, memtable, &outputs)?;
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
     tree.counters().flushes.fetch_add(1, Ordering::Relaxed);

@@ -1,22 +1,24 @@
 //! What may run now: flushes first, then compactions, then removing files. No threads: whoever
 //! has some calls [`Core::poll_job`]. Also here: how much writers are slowed down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::compaction::choice::{Choice, choose, everything};
+use crate::compaction::choice::{Choice, choose, everything, pending_bytes, slowdown_runs};
 use crate::compaction::execute::compact;
-use crate::compaction::view::LevelsView;
+use crate::compaction::view::{Claim, LevelsView};
 use crate::db::Core;
 use crate::error::Error;
 use crate::flush;
 use crate::options::{
-    Compaction, L0_SLOWDOWN_FACTOR, L0_STOP_FACTOR, SEALED_SLOWDOWN, SEALED_STOP, WAL_SEGMENTS_KEPT,
+    Compaction, L0_SLOWDOWN_FACTOR, L0_STOP_FACTOR, PENDING_SLOWDOWN_BYTES, PENDING_STOP_BYTES,
+    SEALED_SLOWDOWN, SEALED_STOP, WAL_SEGMENTS_KEPT,
 };
 use crate::tree::Tree;
+use crate::version::levels::Version;
 
 /// Delay of a byte where slowing down begins, and just before writers stop: 64 MiB/s to 1 MiB/s.
 const SLOWEST_NANOS_PER_BYTE: u64 = 1000;
@@ -26,10 +28,28 @@ const SHORTEST_SLEEP_NANOS: u64 = 1_000_000;
 /// How long a stopped writer sleeps before it looks again, if nobody wakes it.
 const STOPPED_TICK: Duration = Duration::from_millis(100);
 
+const STOP_TO_SLOWDOWN: usize = L0_STOP_FACTOR / L0_SLOWDOWN_FACTOR;
+
+fn megabytes(bytes: u64) -> usize {
+    usize::try_from(bytes >> 20).unwrap_or(usize::MAX)
+}
+
+/// Tables of level 0 that the strategy means to merge. Those of earlier time windows stay.
+fn waiting_runs(strategy: Compaction, version: &Version) -> usize {
+    let young = version.level(0);
+    let Compaction::TimeWindow { window_ms, .. } = strategy else { return young.len() };
+    let mut windows = young.iter().map(|table| table.record.times.written / window_ms.max(1));
+    let Some(newest) = windows.next() else { return 0 };
+    1 + windows.take_while(|window| *window == newest).count()
+}
+
 #[derive(Default)]
 struct Running {
     flushing: BTreeSet<u32>,
-    compacting: BTreeSet<u32>,
+    /// By tree, in no order.
+    compacting: BTreeMap<u32, Vec<Claim>>,
+    /// Trees that somebody wants whole: no further compaction of them begins.
+    reserved: BTreeSet<u32>,
     failure: Option<Error>,
     stopping: bool,
     /// Rises with everything that may make work or room: who looked before the last rise looks
@@ -52,7 +72,7 @@ pub(crate) struct Jobs {
 
 enum Job {
     Flush(Tree),
-    Compact(Tree, Choice),
+    Compact(Tree, Choice, Claim),
     Remove,
 }
 
@@ -81,6 +101,11 @@ impl Jobs {
         self.running.lock().failure.clone()
     }
 
+    /// How many compactions of a tree are under way.
+    pub(crate) fn compactions(&self, tree: u32) -> usize {
+        self.running.lock().compacting.get(&tree).map_or(0, Vec::len)
+    }
+
     pub(crate) fn set_stopping(&self, stopping: bool) {
         self.running.lock().stopping = stopping;
         self.changed.notify_all();
@@ -95,14 +120,27 @@ impl Jobs {
 struct Ended<'a> {
     jobs: &'a Jobs,
     tree: u32,
-    flush: bool,
+    /// Of a compaction; none for a flush.
+    claim: Option<Claim>,
 }
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let mut running = self.jobs.running.lock();
-        let set = if self.flush { &mut running.flushing } else { &mut running.compacting };
-        set.remove(&self.tree);
+        match &self.claim {
+            None => {
+                running.flushing.remove(&self.tree);
+            }
+            Some(claim) => {
+                let claims = running.compacting.entry(self.tree).or_default();
+                if let Some(at) = claims.iter().position(|other| other == claim) {
+                    claims.swap_remove(at);
+                }
+                if claims.is_empty() {
+                    running.compacting.remove(&self.tree);
+                }
+            }
+        }
         running.changes += 1;
         self.jobs.changed.notify_all();
     }
@@ -127,11 +165,12 @@ impl Core {
     fn run(&self, job: Job) -> Result<(), Error> {
         match job {
             Job::Flush(tree) => {
-                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), flush: true };
+                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim: None };
                 flush::flush(self, &tree)
             }
-            Job::Compact(tree, choice) => {
-                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), flush: false };
+            Job::Compact(tree, choice, claim) => {
+                let claim = Some(claim);
+                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim };
                 compact(self, &tree, &choice)
             }
             Job::Remove => self.remove_garbage(),
@@ -146,14 +185,30 @@ impl Core {
             running.flushing.insert(tree.id());
             return Some(Job::Flush(tree.clone()));
         }
-        for tree in trees.values().filter(|tree| !running.compacting.contains(&tree.id())) {
-            let view = LevelsView::of(&tree.view().version);
-            if let Some(choice) = choose(tree.config().compaction, &view) {
-                running.compacting.insert(tree.id());
-                return Some(Job::Compact(tree.clone(), choice));
+        for tree in trees.values().filter(|tree| !running.reserved.contains(&tree.id())) {
+            let claims = running.compacting.entry(tree.id()).or_default();
+            let view = self.levels_view(tree, claims);
+            let strategy = tree.config_ref().compaction;
+            let pending = pending_bytes(strategy, &view);
+            tree.counters().pending_bytes.store(pending, Ordering::Relaxed);
+            if let Some(choice) = choose(strategy, &view) {
+                let claim = view.claim(&choice);
+                claims.push(claim.clone());
+                return Some(Job::Compact(tree.clone(), choice, claim));
             }
         }
         (!self.garbage.is_empty()).then_some(Job::Remove)
+    }
+
+    fn levels_view(&self, tree: &Tree, claims: &[Claim]) -> LevelsView {
+        let counters = tree.counters();
+        let flushes = counters.flushes.load(Ordering::Relaxed).max(1);
+        LevelsView {
+            now_ms: self.now_ms(),
+            flush_bytes: counters.flushed_bytes.load(Ordering::Relaxed) / flushes,
+            newest_snapshot: self.shared.snapshots.held().last().copied(),
+            ..LevelsView::of(&tree.view().version, claims)
+        }
     }
 
     fn remove_garbage(&self) -> Result<(), Error> {
@@ -211,8 +266,7 @@ impl Core {
                 view.sealed.last().is_some_and(|oldest| oldest.sealed_at() <= last)
             };
             while pending() {
-                let claimed = self.claim(tree, true, pending);
-                if claimed {
+                if self.claim_flush(tree, pending) {
                     self.run(Job::Flush(tree.clone()))?;
                 }
             }
@@ -223,28 +277,47 @@ impl Core {
     /// Merges everything of a tree into its deepest level.
     pub(crate) fn compact_all(&self, tree: &Tree) -> Result<(), Error> {
         self.flush_all()?;
-        self.claim(tree, false, || true);
-        match everything(&LevelsView::of(&tree.view().version)) {
-            Some(choice) => self.run(Job::Compact(tree.clone(), choice))?,
-            None => drop(Ended { jobs: &self.jobs, tree: tree.id(), flush: false }),
+        if let Some((choice, claim)) = self.claim_everything(tree) {
+            self.run(Job::Compact(tree.clone(), choice, claim))?;
         }
         self.remove_garbage()
     }
 
-    /// Waits until the tree is free for a flush (or compaction) and claims it; gives up when the
-    /// work is done by somebody else.
-    fn claim(&self, tree: &Tree, flush: bool, still_wanted: impl Fn() -> bool) -> bool {
+    /// Waits until the tree is free for a flush and claims it; gives up when the work is done by
+    /// somebody else.
+    fn claim_flush(&self, tree: &Tree, still_wanted: impl Fn() -> bool) -> bool {
         let mut running = self.jobs.running.lock();
         loop {
             if !still_wanted() {
                 return false;
             }
-            let Running { flushing, compacting, .. } = &mut *running;
-            if if flush { flushing } else { compacting }.insert(tree.id()) {
+            if running.flushing.insert(tree.id()) {
                 return true;
             }
             self.jobs.changed.wait(&mut running);
         }
+    }
+
+    /// Waits until nobody compacts the tree and claims all of its tables.
+    fn claim_everything(&self, tree: &Tree) -> Option<(Choice, Claim)> {
+        let mut running = self.jobs.running.lock();
+        while !running.reserved.insert(tree.id()) {
+            self.jobs.changed.wait(&mut running);
+        }
+        while running.compacting.get(&tree.id()).is_some_and(|claims| !claims.is_empty()) {
+            self.jobs.changed.wait(&mut running);
+        }
+        let view = self.levels_view(tree, &[]);
+        let claimed = everything(&view).map(|choice| {
+            let claim = view.claim(&choice);
+            running.compacting.entry(tree.id()).or_default().push(claim.clone());
+            (choice, claim)
+        });
+        // The claim covers every table that is there; what is flushed from now on is free.
+        running.reserved.remove(&tree.id());
+        running.changes += 1;
+        self.jobs.changed.notify_all();
+        claimed
     }
 
     fn pressure(&self, trees: &[Tree]) -> Pressure {
@@ -256,11 +329,17 @@ impl Core {
         }
         for tree in trees {
             let view = tree.view();
-            let Compaction::Leveled { l0_files, .. } = tree.config_ref().compaction;
-            let tables = view.version.level(0).len();
+            let strategy = tree.config_ref().compaction;
+            let slow = slowdown_runs(strategy);
+            let pending = tree.counters().pending_bytes.load(Ordering::Relaxed);
             let of_tree = [
                 (view.sealed.len(), SEALED_SLOWDOWN, SEALED_STOP),
-                (tables, l0_files * L0_SLOWDOWN_FACTOR, l0_files * L0_STOP_FACTOR),
+                (waiting_runs(strategy, &view.version), slow, slow * STOP_TO_SLOWDOWN),
+                (
+                    megabytes(pending),
+                    megabytes(PENDING_SLOWDOWN_BYTES),
+                    megabytes(PENDING_STOP_BYTES),
+                ),
             ];
             for (have, slow, stop) in of_tree {
                 if have >= stop {

@@ -30,6 +30,17 @@ pub const L0_STOP_FACTOR: usize = 8;
 /// Merge operands on top of each other in a memtable after which a writer collapses them, so that
 /// a read of a hot key never merges more.
 pub const MAX_OPERAND_CHAIN: u32 = 32;
+/// Bytes that compactions of a tree are behind, from which writers are slowed down: the disk is
+/// filling with what will be merged away.
+pub const PENDING_SLOWDOWN_BYTES: u64 = 64 << 30;
+/// Bytes that compactions of a tree are behind, at which writers stop.
+pub const PENDING_STOP_BYTES: u64 = 256 << 30;
+/// Runs of a tree with tiers, beyond which the cheapest neighbours are merged whatever their
+/// sizes: bounds the tables that a read looks into.
+pub const MAX_RUNS: usize = 32;
+/// Share of a table's entries, in percent, that has to have expired before the table is rewritten
+/// for that reason alone.
+pub const EXPIRED_SHARE_PERCENT: u64 = 50;
 /// Levels of a tree, level 0 included: with the default sizes the last one begins at 1 PB.
 pub const LEVELS: usize = 7;
 
@@ -118,15 +129,69 @@ pub enum Compression {
     Zstd(i32),
 }
 
-/// How the tables of a tree are merged.
+/// How size-tiered compaction finds tables of about one size. Defaults are those of Cassandra's
+/// `SizeTieredCompactionStrategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiers {
+    /// Runs of about one size that start a compaction. Default 4.
+    pub min_runs: usize,
+    /// Most runs merged at once. Default 32.
+    pub max_runs: usize,
+    /// A run belongs to a tier when it has at least this share of the tier's average size, in
+    /// percent. Default 50.
+    pub low_percent: u64,
+    /// And at most this share. Default 150.
+    pub high_percent: u64,
+    /// Runs below this many bytes are all of one size. Default 50 MiB.
+    pub small_bytes: u64,
+}
+
+impl Default for Tiers {
+    fn default() -> Self {
+        Self {
+            min_runs: 4,
+            max_runs: 32,
+            low_percent: 50,
+            high_percent: 150,
+            small_bytes: 50 << 20,
+        }
+    }
+}
+
+/// How the tables of a tree are merged. May be changed at any time: files stay valid under every
+/// strategy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compaction {
-    /// Levels that do not overlap, each `factor` times the one above (`O'Neil 1996`, LevelDB).
+    /// Levels that do not overlap, each `factor` times the one above (O'Neil 1996, LevelDB). The
+    /// last level takes what it gets, and the targets follow from it upwards, so that only a small
+    /// share of the data is ever above it: least space, fewest tables a read, most writing.
     Leveled {
         /// Level-0 tables that start a compaction.
         l0_files: usize,
-        /// Bytes of level 1.
+        /// Most bytes of the first level in use; level 0 goes there.
         l1_bytes: u64,
+        /// How much larger each level is than the one above.
+        factor: u64,
+    },
+    /// Sorted runs of about one size are merged into one: least writing, more space and tables a
+    /// read.
+    SizeTiered(Tiers),
+    /// For data that is written in the order of time and expires: size-tiered among what was
+    /// written in the present window, one run for each window that is over. A run in which
+    /// everything has expired is dropped unread.
+    TimeWindow {
+        /// The span of a window, in milliseconds.
+        window_ms: u64,
+        /// The tiers inside the present window.
+        tiers: Tiers,
+    },
+    /// Size-tiered at level 0, leveled below: between the two in everything.
+    Hybrid {
+        /// The tiers of level 0.
+        tiers: Tiers,
+        /// A level-0 run of this many bytes goes down; also the most bytes of the first level in
+        /// use.
+        run_bytes: u64,
         /// How much larger each level is than the one above.
         factor: u64,
     },
@@ -181,10 +246,38 @@ pub enum FilterDecision {
 }
 
 /// Looks at every value that a flush or compaction writes and no snapshot sees, and may drop or
-/// replace it: expiry, for instance.
+/// replace it: expiry, for instance. It must not matter to readers whether that happens: what it
+/// drops is invisible to them already.
 pub trait CompactionFilter: Send + Sync {
+    /// Begins a pass over a range of keys, at a time in milliseconds since 1970 (0: nobody told the
+    /// database the time). A large compaction is several passes, at once, over ranges that do
+    /// not overlap.
+    fn begin(&self, now_ms: u64) -> Box<dyn FilterPass + '_>;
+
+    /// When a value ceases to matter, in milliseconds since 1970, if it ever does. A table of which
+    /// much has expired is rewritten unasked; one in which everything has expired is removed
+    /// without being read, once nothing older lies beneath it and no snapshot sees it.
+    fn expiry_of(&self, _key: &[u8], _value: &[u8]) -> Option<u64> {
+        None
+    }
+
+    /// The key of the row whose value decides about `key`'s, if there is one. It is a prefix of
+    /// `key`, and all keys with that prefix have the same.
+    fn head_of<'k>(&self, _key: &'k [u8]) -> Option<&'k [u8]> {
+        None
+    }
+}
+
+/// One pass of a filter over keys in order.
+pub trait FilterPass {
+    /// The keys behind this one have `key` for their head; `value` is what readers saw of it at some
+    /// moment before now, `None` where it was not there or that is not known any more. So what
+    /// a head once said about its elements it has to say ever after, and without it they stay.
+    /// Called before the first of them, wherever the head itself is stored: one read.
+    fn head(&mut self, _key: &[u8], _value: Option<&[u8]>) {}
+
     /// What is done with the value of `key`. `bottom`: there is nothing older beneath it.
-    fn decide(&self, key: &[u8], value: &[u8], bottom: bool) -> FilterDecision;
+    fn decide(&mut self, key: &[u8], value: &[u8], bottom: bool) -> FilterDecision;
 }
 
 /// The settings of a tree.

@@ -15,6 +15,9 @@ pub(crate) struct Counters {
     pub(crate) flushed_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) moves: AtomicU64,
+    pub(crate) drops: AtomicU64,
+    /// As of the last look for work.
+    pub(crate) pending_bytes: AtomicU64,
     pub(crate) compaction_read: AtomicU64,
     pub(crate) compaction_written: AtomicU64,
 }
@@ -53,6 +56,13 @@ pub struct TreeStats {
     pub compactions: u64,
     /// Compactions that only moved a table.
     pub moves: u64,
+    /// Tables removed unread because everything in them had expired.
+    pub drops: u64,
+    /// Compactions under way.
+    pub running_compactions: u64,
+    /// Bytes that have to be rewritten before the strategy has nothing left to do: an estimate, as
+    /// of the last look for work.
+    pub pending_compaction_bytes: u64,
     /// Bytes that compactions read.
     pub compaction_read_bytes: u64,
     /// Bytes that compactions wrote.
@@ -82,7 +92,8 @@ pub struct DbStats {
     pub last_job_failure: Option<String>,
 }
 
-fn of_tree(tree: &Tree) -> TreeStats {
+fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
+    let running = core.jobs.compactions(tree.id()) as u64;
     let view = tree.view();
     let counters = tree.counters();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -105,6 +116,9 @@ fn of_tree(tree: &Tree) -> TreeStats {
         flushed_bytes: load(&counters.flushed_bytes),
         compactions: load(&counters.compactions),
         moves: load(&counters.moves),
+        drops: load(&counters.drops),
+        running_compactions: running,
+        pending_compaction_bytes: load(&counters.pending_bytes),
         compaction_read_bytes: load(&counters.compaction_read),
         compaction_written_bytes: load(&counters.compaction_written),
     }
@@ -112,7 +126,7 @@ fn of_tree(tree: &Tree) -> TreeStats {
 
 pub(crate) fn of(core: &Core) -> DbStats {
     DbStats {
-        trees: core.trees.read().values().map(of_tree).collect(),
+        trees: core.trees.read().values().map(|tree| of_tree(core, tree)).collect(),
         wal: core.log.stats(),
         cache: core.cache.stats(),
         memtable_bytes: core.shared.memtable_bytes.load(Ordering::Relaxed) as u64,

@@ -243,6 +243,11 @@ impl Tree {
         }
     }
 
+    /// The value of `key` as of a seqno that no snapshot may hold: possibly an older one.
+    pub(crate) fn get_as_of(&self, key: &[u8], at: Seqno) -> Result<Option<Bytes>, Error> {
+        self.get_at(&self.view(), key, at)
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.inner.id
     }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::db::{Core, Db};
 use crate::options::SyncPolicy;
@@ -88,6 +88,7 @@ fn run_jobs(core: &Core) {
     let _counted = Counted { core };
     while !core.jobs.is_stopping() {
         let seen = core.jobs.changes();
+        core.now_ms.store(now_ms(), Ordering::Relaxed);
         let go_on = match core.poll_job() {
             Ok(true) => true,
             Ok(false) => core.sleep_until_job(seen, IDLE_TICK),
@@ -98,6 +99,12 @@ fn run_jobs(core: &Core) {
             return;
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Counted<'a> {

@@ -3,26 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::choice::Choice;
-use super::stream::Stream;
+use super::choice::{Action, Choice};
+use super::stream::{Filter, Stream};
 use crate::db::Core;
 use crate::error::Error;
+use crate::key::{ValueKind, kind_of};
 use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::table::cursor::{LevelCursor, TableCursor};
 use crate::table::reader::Table;
 use crate::table::writer::TableWriter;
 use crate::tree::{Tree, View};
-use crate::version::edit::{Change, TableRecord};
+use crate::version::edit::{Change, TableRecord, TableTimes};
 
-/// Merges or moves the tables of a choice made from the tree's present version. Nobody else
-/// compacts the tree meanwhile; flushes go on.
+/// Carries out a choice made from a version of the tree. Nobody else has its inputs or puts
+/// tables where its output goes; flushes and other compactions go on.
 pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), Error> {
     let version = tree.view().version.clone();
     let is_input = |table: &&Arc<Table>| choice.inputs.contains(&table.record.id);
     let inputs: Vec<Arc<Table>> = version.tables().filter(is_input).cloned().collect();
-    if choice.is_move {
-        return move_tables(core, tree, &inputs, choice.output);
+    match choice.action {
+        Action::Merge => {}
+        Action::Move => return move_tables(core, tree, &inputs, choice.output),
+        Action::Drop => {
+            tree.counters().drops.fetch_add(inputs.len() as u64, Ordering::Relaxed);
+            return exchange(core, tree, &inputs, &[], choice.output);
+        }
     }
     let mut sources = Vec::new();
     for (level, tables) in version.levels().iter().enumerate() {
@@ -33,16 +39,30 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
             sources.push(Source::Level(LevelCursor::new(chosen.collect(), false)));
         }
     }
-    // Taken after the inputs: a later snapshot is newer than everything in them.
+    // In this order: a snapshot that is not in the list is not older than `visible`, and newer than
+    // everything in the inputs.
+    let visible = core.shared.visible();
     let snapshots = core.shared.snapshots.held();
     let config = tree.config();
+    let oldest = inputs.iter().map(|table| table.record.min_seqno).min().unwrap_or(0);
+    let read = |key: &[u8]| tree.get_as_of(key, visible);
+    let now_ms = core.now_ms();
     let stream = Stream {
         input: MergeIter::new(sources, Direction::Forward, Position::First)?,
         snapshots: &snapshots,
         config: &config,
-        is_bottom: &|key| !version.has_below(choice.output, key),
+        is_bottom: &|key| !version.has_older(choice.output, oldest, key),
+        filter: Filter::begin(&config, now_ms, &read),
     };
-    let outputs = write_tables(core, &config, stream, core.options.table_bytes, choice.output)?;
+    let written = inputs.iter().map(|table| table.record.times.written).max().unwrap_or(0);
+    // A run of level 0 is one table.
+    let table_bytes = if choice.output == 0 { u64::MAX } else { core.options.table_bytes };
+    let target = Target {
+        level: choice.output,
+        table_bytes,
+        times: TableTimes { written, made: now_ms, ..TableTimes::default() },
+    };
+    let outputs = write_tables(core, &config, stream, target)?;
     let read: u64 = inputs.iter().map(|table| table.record.bytes).sum();
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
     exchange(core, tree, &inputs, &outputs, choice.output)?;
@@ -53,17 +73,27 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
     Ok(())
 }
 
-/// Writes what the stream keeps into tables of about `table_bytes`, never cutting inside a key,
-/// and makes them durable. After an error the files are removed.
+/// What the tables to write are like.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) level: usize,
+    /// Bytes from which the next one begins.
+    pub(crate) table_bytes: u64,
+    /// Without expiries.
+    pub(crate) times: TableTimes,
+}
+
+/// Writes what the stream keeps into tables, never cutting inside a key, and makes them durable.
+/// After an error the files are removed.
 pub(crate) fn write_tables(
     core: &Core,
     config: &TreeConfig,
     mut stream: Stream<'_>,
-    table_bytes: u64,
-    level: usize,
+    target: Target,
 ) -> Result<Vec<Arc<Table>>, Error> {
-    let mut outputs = Outputs { core, config, level, writer: None, done: Vec::new() };
-    let written = outputs.run(&mut stream, table_bytes);
+    let times = target.times;
+    let mut outputs = Outputs { core, config, target, writer: None, times, done: Vec::new() };
+    let written = outputs.run(&mut stream);
     match written.and_then(|()| outputs.open()) {
         Ok(tables) => Ok(tables),
         Err(cause) => {
@@ -76,15 +106,19 @@ pub(crate) fn write_tables(
 struct Outputs<'a> {
     core: &'a Core,
     config: &'a TreeConfig,
-    level: usize,
+    target: Target,
     writer: Option<TableWriter>,
+    /// Of the open table.
+    times: TableTimes,
     done: Vec<TableRecord>,
 }
 
 impl Outputs<'_> {
-    fn run(&mut self, stream: &mut Stream<'_>, table_bytes: u64) -> Result<(), Error> {
+    fn run(&mut self, stream: &mut Stream<'_>) -> Result<(), Error> {
+        let filter = self.config.compaction_filter.as_deref();
         while let Some((key, kept)) = stream.next_key()? {
-            if self.writer.as_ref().is_some_and(|writer| writer.bytes() >= table_bytes) {
+            let full = |writer: &TableWriter| writer.bytes() >= self.target.table_bytes;
+            if self.writer.as_ref().is_some_and(full) {
                 self.finish()?;
             }
             for (tag, value) in kept {
@@ -92,6 +126,12 @@ impl Outputs<'_> {
                     let id = self.core.next_table.fetch_add(1, Ordering::Relaxed);
                     let (fs, dir) = (&*self.core.fs, &self.core.dir);
                     self.writer = Some(TableWriter::create(fs, dir, id, self.config)?);
+                    self.times = self.target.times;
+                }
+                if kind_of(tag) == ValueKind::Put
+                    && let Some(at) = filter.and_then(|filter| filter.expiry_of(&key, &value))
+                {
+                    self.times.expires(at);
                 }
                 if let Some(writer) = &mut self.writer {
                     writer.add(&key, tag, &value)?;
@@ -106,7 +146,8 @@ impl Outputs<'_> {
             let path = writer.path().to_path_buf();
             match writer.finish() {
                 Ok(mut record) => {
-                    record.level = u8::try_from(self.level).unwrap_or(u8::MAX);
+                    record.level = u8::try_from(self.target.level).unwrap_or(u8::MAX);
+                    record.times = self.times;
                     self.done.push(record);
                 }
                 Err(cause) => {

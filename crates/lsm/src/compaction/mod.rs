@@ -1,11 +1,20 @@
-//! Merging tables: what to merge is decided by pure code over a plain view (`view`, `choice`,
-//! `leveled`), and done elsewhere (`stream`, `execute`).
+//! Merging tables: what to merge is decided by pure code over a plain view (`view`, `choice`, and
+//! a file for each strategy), and done elsewhere (`stream`, `execute`).
+//!
+//! One layout serves every strategy. Level 0 holds sorted runs of one table each, newest first;
+//! every other level is one sorted run of many tables. Leveled compaction keeps level 0 short;
+//! the tiered strategies leave their runs in it and merge neighbours.
 
 pub(crate) mod choice;
 pub(crate) mod execute;
-pub(crate) mod leveled;
+mod expired;
+mod leveled;
 pub(crate) mod stream;
+mod tiered;
 pub(crate) mod view;
+mod window;
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

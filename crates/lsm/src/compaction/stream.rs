@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, kind_of, pack, seqno_of};
-use crate::options::{FilterDecision, TreeConfig};
+use crate::options::{CompactionFilter, FilterDecision, FilterPass, TreeConfig};
 use crate::read::get::merge;
 use crate::read::merge_iter::MergeIter;
 
@@ -28,6 +28,43 @@ struct Stripe {
     base: Option<Kept>,
 }
 
+/// Reads a key of the tree as of one moment.
+pub(crate) type ReadKey<'a> = dyn Fn(&[u8]) -> Result<Option<Bytes>, Error> + 'a;
+
+/// A compaction filter at work.
+pub(crate) struct Filter<'a> {
+    source: &'a dyn CompactionFilter,
+    pass: Box<dyn FilterPass + 'a>,
+    /// What readers saw of a key at a moment that every snapshot which is not in the stream's list
+    /// has behind it.
+    read: &'a ReadKey<'a>,
+    /// The head that the pass was told of last.
+    head: Option<Bytes>,
+}
+
+impl<'a> Filter<'a> {
+    /// The tree's filter, if it has one.
+    pub(crate) fn begin(
+        config: &'a TreeConfig,
+        now_ms: u64,
+        read: &'a ReadKey<'a>,
+    ) -> Option<Self> {
+        let source = &**config.compaction_filter.as_ref()?;
+        Some(Self { source, pass: source.begin(now_ms), read, head: None })
+    }
+
+    fn decide(&mut self, key: &[u8], value: &[u8], bottom: bool) -> Result<FilterDecision, Error> {
+        if let Some(head) = self.source.head_of(key)
+            && self.head.as_deref() != Some(head)
+        {
+            let value = (self.read)(head)?;
+            self.pass.head(head, value.as_deref());
+            self.head = Some(Bytes::copy_from_slice(head));
+        }
+        Ok(self.pass.decide(key, value, bottom))
+    }
+}
+
 pub(crate) struct Stream<'a> {
     pub(crate) input: MergeIter,
     /// Ascending.
@@ -35,6 +72,7 @@ pub(crate) struct Stream<'a> {
     pub(crate) config: &'a TreeConfig,
     /// Whether nothing older than the input can hold the key.
     pub(crate) is_bottom: &'a dyn Fn(&[u8]) -> bool,
+    pub(crate) filter: Option<Filter<'a>>,
 }
 
 impl Stream<'_> {
@@ -59,7 +97,7 @@ impl Stream<'_> {
         while bottom && kept.last().is_some_and(is_tombstone) {
             kept.pop();
         }
-        self.filter(&key, bottom, &mut kept);
+        self.filter(&key, bottom, &mut kept)?;
         Ok(Some((key, kept)))
     }
 
@@ -137,14 +175,14 @@ impl Stream<'_> {
         combined
     }
 
-    fn filter(&self, key: &[u8], bottom: bool, kept: &mut Vec<Kept>) {
-        let Some(filter) = &self.config.compaction_filter else { return };
-        let Some((tag, value)) = kept.first().cloned() else { return };
+    fn filter(&mut self, key: &[u8], bottom: bool, kept: &mut Vec<Kept>) -> Result<(), Error> {
+        let Some((tag, value)) = kept.first().cloned() else { return Ok(()) };
         let seqno = seqno_of(tag);
         if kind_of(tag) != ValueKind::Put || self.stripe_of(seqno) < self.snapshots.len() {
-            return;
+            return Ok(());
         }
-        match filter.decide(key, &value, bottom && kept.len() == 1) {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        match filter.decide(key, &value, bottom && kept.len() == 1)? {
             FilterDecision::Keep => {}
             FilterDecision::Replace(value) => kept[0].1 = Bytes::from(value),
             FilterDecision::Remove if bottom && kept.len() == 1 => kept.clear(),
@@ -152,5 +190,6 @@ impl Stream<'_> {
                 kept[0] = (pack(seqno, ValueKind::Delete), Bytes::new());
             }
         }
+        Ok(())
     }
 }

@@ -110,6 +110,7 @@ pub(crate) fn open(
             cache,
             garbage,
             jobs: Jobs::default(),
+            now_ms: AtomicU64::new(0),
             _lock: lock,
         }),
     };

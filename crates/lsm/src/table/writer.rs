@@ -13,7 +13,7 @@ use crate::coding::{put_bytes, put_varint};
 use crate::error::Error;
 use crate::key::{ValueKind, kind_of, seqno_of};
 use crate::options::{Compression, TreeConfig};
-use crate::version::edit::TableRecord;
+use crate::version::edit::{TableRecord, TableTimes};
 
 /// Bytes gathered before they are written and hashed: large enough for both to be efficient.
 const WRITE_BYTES: usize = 256 << 10;
@@ -59,6 +59,7 @@ impl TableWriter {
             max_seqno: 0,
             entries: 0,
             deletes: 0,
+            times: TableTimes::default(),
         };
         Ok(Self {
             file,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::coding::{Decoder, Malformed, put_bytes, put_varint};
 use crate::key::Seqno;
-use crate::options::{Compaction, Compression, LEVELS, TreeConfig};
+use crate::options::{Compaction, Compression, LEVELS, Tiers, TreeConfig};
 
 /// What the manifest remembers of a tree's settings, so that it can be opened by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,28 @@ impl TreeRecord {
     }
 }
 
+/// The times of a table's entries, in milliseconds since 1970; 0 where nobody told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TableTimes {
+    /// When the newest of its entries was flushed.
+    pub(crate) written: u64,
+    /// When the file was made.
+    pub(crate) made: u64,
+    /// Entries with an expiry.
+    pub(crate) expiring: u64,
+    pub(crate) earliest_expiry: u64,
+    pub(crate) latest_expiry: u64,
+}
+
+impl TableTimes {
+    /// Counts an entry that expires.
+    pub(crate) fn expires(&mut self, at: u64) {
+        self.earliest_expiry = if self.expiring == 0 { at } else { self.earliest_expiry.min(at) };
+        self.latest_expiry = self.latest_expiry.max(at);
+        self.expiring += 1;
+    }
+}
+
 /// What the manifest knows of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableRecord {
@@ -62,11 +84,14 @@ pub(crate) struct TableRecord {
     pub(crate) max_seqno: Seqno,
     pub(crate) entries: u64,
     pub(crate) deletes: u64,
+    pub(crate) times: TableTimes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     CreateTree(TreeRecord),
+    /// The settings of a tree from now on.
+    ConfigureTree(TreeRecord),
     DropTree {
         tree: u32,
     },
@@ -108,13 +133,21 @@ pub(crate) enum Change {
 
 const CREATE_TREE: u8 = 1;
 const DROP_TREE: u8 = 2;
-const ADD_TABLE: u8 = 3;
+/// Version 1: without times.
+const ADD_TABLE_1: u8 = 3;
 const REMOVE_TABLE: u8 = 4;
 const MOVE_TABLE: u8 = 5;
 const FLUSHED: u8 = 6;
 const WAL_FLOOR: u8 = 7;
 const NEXT_IDS: u8 = 8;
 const CLOSED: u8 = 9;
+const ADD_TABLE: u8 = 10;
+const CONFIGURE_TREE: u8 = 11;
+
+const LEVELED: u8 = 1;
+const SIZE_TIERED: u8 = 2;
+const TIME_WINDOW: u8 = 3;
+const HYBRID: u8 = 4;
 
 pub(crate) fn encode(changes: &[Change]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -134,6 +167,10 @@ fn encode_one(out: &mut Vec<u8>, change: &Change) {
     match change {
         Change::CreateTree(tree) => {
             out.push(CREATE_TREE);
+            encode_tree(out, tree);
+        }
+        Change::ConfigureTree(tree) => {
+            out.push(CONFIGURE_TREE);
             encode_tree(out, tree);
         }
         Change::DropTree { tree } => tagged(DROP_TREE, &[u64::from(*tree)]),
@@ -167,11 +204,30 @@ fn encode_tree(out: &mut Vec<u8>, tree: &TreeRecord) {
     };
     out.push(kind);
     out.extend_from_slice(&level.to_le_bytes());
-    let Compaction::Leveled { l0_files, l1_bytes, factor } = tree.compaction;
-    out.push(1);
-    put_varint(out, l0_files as u64);
-    put_varint(out, l1_bytes);
-    put_varint(out, factor);
+    encode_compaction(out, tree.compaction);
+}
+
+fn encode_compaction(out: &mut Vec<u8>, compaction: Compaction) {
+    let (kind, tiers, numbers) = match compaction {
+        Compaction::Leveled { l0_files, l1_bytes, factor } => {
+            (LEVELED, None, vec![l0_files as u64, l1_bytes, factor])
+        }
+        Compaction::SizeTiered(tiers) => (SIZE_TIERED, Some(tiers), Vec::new()),
+        Compaction::TimeWindow { window_ms, tiers } => (TIME_WINDOW, Some(tiers), vec![window_ms]),
+        Compaction::Hybrid { tiers, run_bytes, factor } => {
+            (HYBRID, Some(tiers), vec![run_bytes, factor])
+        }
+    };
+    out.push(kind);
+    if let Some(tiers) = tiers {
+        let Tiers { min_runs, max_runs, low_percent, high_percent, small_bytes } = tiers;
+        for number in [min_runs as u64, max_runs as u64, low_percent, high_percent, small_bytes] {
+            put_varint(out, number);
+        }
+    }
+    for number in numbers {
+        put_varint(out, number);
+    }
 }
 
 fn encode_table(out: &mut Vec<u8>, table: &TableRecord) {
@@ -181,7 +237,18 @@ fn encode_table(out: &mut Vec<u8>, table: &TableRecord) {
     out.extend_from_slice(&table.digest);
     put_bytes(out, &table.smallest);
     put_bytes(out, &table.largest);
-    for number in [table.min_seqno, table.max_seqno, table.entries, table.deletes] {
+    let times = &table.times;
+    for number in [
+        table.min_seqno,
+        table.max_seqno,
+        table.entries,
+        table.deletes,
+        times.written,
+        times.made,
+        times.expiring,
+        times.earliest_expiry,
+        times.latest_expiry,
+    ] {
         put_varint(out, number);
     }
 }
@@ -199,7 +266,19 @@ fn decode_one(d: &mut Decoder<'_>) -> Result<Change, Malformed> {
     Ok(match d.u8()? {
         CREATE_TREE => Change::CreateTree(decode_tree(d)?),
         DROP_TREE => Change::DropTree { tree: d.varint_u32()? },
-        ADD_TABLE => Change::AddTable { tree: d.varint_u32()?, table: decode_table(d)? },
+        CONFIGURE_TREE => Change::ConfigureTree(decode_tree(d)?),
+        ADD_TABLE_1 => Change::AddTable { tree: d.varint_u32()?, table: decode_table(d)? },
+        ADD_TABLE => {
+            let (tree, mut table) = (d.varint_u32()?, decode_table(d)?);
+            table.times = TableTimes {
+                written: d.varint()?,
+                made: d.varint()?,
+                expiring: d.varint()?,
+                earliest_expiry: d.varint()?,
+                latest_expiry: d.varint()?,
+            };
+            Change::AddTable { tree, table }
+        }
         REMOVE_TABLE => Change::RemoveTable { tree: d.varint_u32()?, table: d.varint()? },
         MOVE_TABLE => {
             let (tree, table) = (d.varint_u32()?, d.varint()?);
@@ -234,14 +313,7 @@ fn decode_tree(d: &mut Decoder<'_>) -> Result<TreeRecord, Malformed> {
         3 => Compression::Zstd(level),
         _ => return Err(Malformed),
     };
-    let compaction = match d.u8()? {
-        1 => Compaction::Leveled {
-            l0_files: d.varint_len()?,
-            l1_bytes: d.varint()?,
-            factor: d.varint()?,
-        },
-        _ => return Err(Malformed),
-    };
+    let compaction = decode_compaction(d)?;
     Ok(TreeRecord {
         id,
         name,
@@ -251,6 +323,36 @@ fn decode_tree(d: &mut Decoder<'_>) -> Result<TreeRecord, Malformed> {
         bloom_bits,
         compression,
         compaction,
+    })
+}
+
+fn decode_compaction(d: &mut Decoder<'_>) -> Result<Compaction, Malformed> {
+    Ok(match d.u8()? {
+        LEVELED => Compaction::Leveled {
+            l0_files: d.varint_len()?,
+            l1_bytes: d.varint()?,
+            factor: d.varint()?,
+        },
+        SIZE_TIERED => Compaction::SizeTiered(decode_tiers(d)?),
+        TIME_WINDOW => {
+            let tiers = decode_tiers(d)?;
+            Compaction::TimeWindow { window_ms: d.varint()?, tiers }
+        }
+        HYBRID => {
+            let tiers = decode_tiers(d)?;
+            Compaction::Hybrid { tiers, run_bytes: d.varint()?, factor: d.varint()? }
+        }
+        _ => return Err(Malformed),
+    })
+}
+
+fn decode_tiers(d: &mut Decoder<'_>) -> Result<Tiers, Malformed> {
+    Ok(Tiers {
+        min_runs: d.varint_len()?,
+        max_runs: d.varint_len()?,
+        low_percent: d.varint()?,
+        high_percent: d.varint()?,
+        small_bytes: d.varint()?,
     })
 }
 
@@ -266,5 +368,6 @@ fn decode_table(d: &mut Decoder<'_>) -> Result<TableRecord, Malformed> {
         max_seqno: d.varint()?,
         entries: d.varint()?,
         deletes: d.varint()?,
+        times: TableTimes::default(),
     })
 }

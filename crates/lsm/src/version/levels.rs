@@ -1,12 +1,13 @@
 //! The tables of a tree, by level: an immutable value. Every change makes a new one; readers keep
 //! the one they took.
 //!
-//! INVARIANT: level 0 is sorted newest first, and its tables' seqnos do not overlap; the tables of
-//! every other level are sorted by key and no user key is in two of them; every version of a key
+//! INVARIANT: level 0 is sorted newest first, and its tables' seqnos do not overlap: each is a run of
+//! its own; the tables of every other level are sorted by key and no user key is in two of them; every version of a key
 //! is newer than those of the same key further down.
 
 use std::sync::Arc;
 
+use crate::key::Seqno;
 use crate::options::LEVELS;
 use crate::table::reader::Table;
 
@@ -43,9 +44,13 @@ impl Version {
         tables.get(at).filter(|table| table.covers(key))
     }
 
-    /// Whether `key` may be in a level below `level`.
-    pub(crate) fn has_below(&self, level: usize, key: &[u8]) -> bool {
-        (level + 1..self.levels.len()).any(|below| self.find(below, key).is_some())
+    /// Whether `key` may be in a table older than those that become part of `level`, of which the
+    /// oldest entry is `oldest`.
+    pub(crate) fn has_older(&self, level: usize, oldest: Seqno, key: &[u8]) -> bool {
+        let is_older = |table: &&Arc<Table>| table.record.max_seqno < oldest;
+        let in_young =
+            level == 0 && self.level(0).iter().filter(is_older).any(|table| table.covers(key));
+        in_young || (level + 1..self.levels.len()).any(|below| self.find(below, key).is_some())
     }
 
     /// This one without the tables `removed` and with `added` at their levels.

@@ -16,7 +16,9 @@ use crate::coding::{Decoder, Malformed, crc32c};
 use crate::error::Error;
 
 const FILE_MAGIC: &[u8; 7] = b"MRDNMAN";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The oldest version that is read; every open writes the file anew.
+const OLDEST_VERSION: u8 = 1;
 const FILE_HEADER: usize = 8;
 pub(crate) const RECORD_MAGIC: [u8; 4] = *b"\xa7me\x1e";
 pub(crate) const RECORD_HEADER: usize = 24;
@@ -153,7 +155,8 @@ fn record_after(bytes: &[u8], at: usize) -> Option<usize> {
 pub(crate) fn decode_file(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
     let corrupt = |offset: usize, what: String| Error::corruption(path, offset as u64, what);
     match bytes.get(..FILE_HEADER) {
-        Some(header) if *header == file_header() => {}
+        Some(header)
+            if header[..7] == *FILE_MAGIC && (OLDEST_VERSION..=VERSION).contains(&header[7]) => {}
         Some(header) if header[..7] == *FILE_MAGIC => {
             return Err(corrupt(0, format!("version {} is not known", header[7])));
         }

@@ -40,6 +40,13 @@ impl State {
                     return Err(format!("tree {} is created twice", record.id));
                 }
             }
+            Change::ConfigureTree(record) => {
+                let state = self.tree(record.id)?;
+                if state.record.name != record.name {
+                    return Err(format!("tree {} has another name", record.id));
+                }
+                state.record = record.clone();
+            }
             Change::DropTree { tree } => {
                 self.trees.remove(tree).ok_or_else(|| format!("tree {tree} is not there"))?;
             }

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use meridian_vfs::{Fs, MemFs, read_all};
 use proptest::prelude::*;
 
-use super::edit::{Change, TableRecord, TreeRecord, decode, encode};
+use super::edit::{Change, TableRecord, TableTimes, TreeRecord, decode, encode};
 use super::manifest::{Manifest, decode_file, path, record};
 use super::state::State;
 use crate::error::Error;
-use crate::options::{Compaction, Compression, TreeConfig};
+use crate::options::{Compaction, Compression, Tiers, TreeConfig};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -29,6 +29,13 @@ fn table(id: u64) -> TableRecord {
         max_seqno: 200,
         entries: 9,
         deletes: 1,
+        times: TableTimes {
+            written: 900,
+            made: 901,
+            expiring: 2,
+            earliest_expiry: 1000,
+            latest_expiry: 1001,
+        },
     }
 }
 
@@ -53,12 +60,47 @@ fn golden_bytes() {
     assert_eq!(
         hex(&bytes),
         "\
-         01010174008080802080400a03fdffffff0104808080050a03010401ac02abababababab\
-         abababababababababababababababababababababababababab0161016d03c801090105\
-         0104020401040601c8010702c8010805020201090248"
+         01010174008080802080400a03fdffffff0104808080050a0a010401ac02abababababab\
+         abababababababababababababababababababababababababab0161016d03c801090184\
+         07850702e807e907050104020401040601c8010702c8010805020201090248"
     );
     assert_eq!(decode(&bytes), Ok(all_changes()));
     assert_eq!(hex(&record(8, b"x")), "a76d651e010000000800000000000000935f3ca992e36dfb78");
+}
+
+#[test]
+fn golden_bytes_of_version_1() {
+    let text = ["03010401ac02", &"ab".repeat(32), "0161016d03c8010901"].concat();
+    let bytes: Vec<u8> = (0..text.len() / 2)
+        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+        .collect();
+    let table = TableRecord { times: TableTimes::default(), ..table(4) };
+    assert_eq!(decode(&bytes), Ok(vec![Change::AddTable { tree: 1, table }]));
+    let mut file = b"MRDNMAN\x01".to_vec();
+    file.extend_from_slice(&record(8, &encode(&[])));
+    assert_eq!(decode_file(Path::new("m"), &file).unwrap().state, State::default());
+    file[7] = 3;
+    assert!(decode_file(Path::new("m"), &file).unwrap_err().to_string().contains("version 3"));
+}
+
+#[test]
+fn a_record_keeps_every_strategy() {
+    let tiers =
+        Tiers { min_runs: 2, max_runs: 3, low_percent: 4, high_percent: 500, small_bytes: 6 };
+    for compaction in [
+        Compaction::SizeTiered(tiers),
+        Compaction::TimeWindow { window_ms: 1 << 40, tiers },
+        Compaction::Hybrid { tiers, run_bytes: 7, factor: 8 },
+    ] {
+        let config = TreeConfig { compaction, ..TreeConfig::new("t") };
+        let changes = vec![Change::ConfigureTree(TreeRecord::new(1, &config))];
+        assert_eq!(decode(&encode(&changes)), Ok(changes));
+    }
+    let encoded = encode(&[Change::ConfigureTree(TreeRecord::new(
+        1,
+        &TreeConfig { compaction: Compaction::SizeTiered(tiers), ..TreeConfig::new("t") },
+    ))]);
+    assert_eq!(hex(&encoded), "0b010174008080802080400a010000000002020304f40306");
 }
 
 #[test]
