@@ -146,6 +146,21 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// Keeps compactions from a tree.
+struct Reserved<'a> {
+    jobs: &'a Jobs,
+    tree: u32,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut running = self.jobs.running.lock();
+        running.reserved.remove(&self.tree);
+        running.changes += 1;
+        self.jobs.changed.notify_all();
+    }
+}
+
 impl Core {
     /// Runs one job, if there is one.
     pub(crate) fn poll_job(&self) -> Result<bool, Error> {
@@ -298,8 +313,8 @@ impl Core {
         }
     }
 
-    /// Waits until nobody compacts the tree and claims all of its tables.
-    fn claim_everything(&self, tree: &Tree) -> Option<(Choice, Claim)> {
+    /// Waits until nobody compacts the tree, and keeps it so.
+    fn reserve(&self, tree: &Tree) -> Reserved<'_> {
         let mut running = self.jobs.running.lock();
         while !running.reserved.insert(tree.id()) {
             self.jobs.changed.wait(&mut running);
@@ -307,17 +322,18 @@ impl Core {
         while running.compacting.get(&tree.id()).is_some_and(|claims| !claims.is_empty()) {
             self.jobs.changed.wait(&mut running);
         }
+        Reserved { jobs: &self.jobs, tree: tree.id() }
+    }
+
+    /// Claims all tables of a tree; what is flushed from then on is free.
+    fn claim_everything(&self, tree: &Tree) -> Option<(Choice, Claim)> {
+        let _reserved = self.reserve(tree);
+        let mut running = self.jobs.running.lock();
         let view = self.levels_view(tree, &[]);
-        let claimed = everything(&view).map(|choice| {
-            let claim = view.claim(&choice);
-            running.compacting.entry(tree.id()).or_default().push(claim.clone());
-            (choice, claim)
-        });
-        // The claim covers every table that is there; what is flushed from now on is free.
-        running.reserved.remove(&tree.id());
-        running.changes += 1;
-        self.jobs.changed.notify_all();
-        claimed
+        let choice = everything(&view)?;
+        let claim = view.claim(&choice);
+        running.compacting.entry(tree.id()).or_default().push(claim.clone());
+        Some((choice, claim))
     }
 
     fn pressure(&self, trees: &[Tree]) -> Pressure {
