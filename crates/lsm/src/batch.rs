@@ -12,6 +12,9 @@ use crate::key::ValueKind;
 use crate::options::{MAX_BATCH_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::tree::Tree;
 
+/// The ids of trees begin at 1.
+const NO_TREE: u32 = 0;
+
 /// Operations on any trees of one database that are written atomically.
 #[derive(Clone, Debug, Default)]
 pub struct WriteBatch {
@@ -41,6 +44,15 @@ impl WriteBatch {
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         Self { ops: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// One operation on a tree that never was: it takes a seqno in the log and does nothing.
+    pub(crate) fn nothing() -> Self {
+        let mut batch = Self { count: 1, ..Self::default() };
+        batch.ops.push(ValueKind::Delete as u8);
+        put_varint(&mut batch.ops, u64::from(NO_TREE));
+        put_bytes(&mut batch.ops, &[]);
+        batch
     }
 
     /// Sets a key.

@@ -34,6 +34,16 @@ pub enum Error {
         /// What it said.
         cause: String,
     },
+    /// The disk is full. A write that gets this was not written; of a wait or a sync it says that
+    /// what was written before is in memory, and goes to the disk by itself as soon as there is
+    /// room. Reads go on. Writes are taken again when there is room.
+    #[error("the disk is full, writes are refused until there is room: {}: {cause}", file.display())]
+    Full {
+        /// The file that could not grow.
+        file: PathBuf,
+        /// What it said.
+        cause: String,
+    },
     /// The database was closed. Nothing was written.
     #[error("the database is closed")]
     Closed,

@@ -14,6 +14,7 @@ use crate::db::Core;
 use crate::error::Error;
 use crate::memtable::{MemCursor, Memtable};
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
+use crate::table::reader::Table;
 use crate::tree::{Tree, View};
 use crate::version::edit::{Change, TableTimes};
 use crate::wal::segment;
@@ -59,7 +60,7 @@ fn install(
     core: &Core,
     tree: &Tree,
     memtable: &Arc<Memtable>,
-    outputs: &[Arc<crate::table::reader::Table>],
+    outputs: &[Arc<Table>],
 ) -> Result<(), Error> {
     let id = tree.id();
     let mut manifest = core.manifest.lock();
@@ -71,7 +72,7 @@ fn install(
     let mut changes: Vec<Change> =
         adds.map(|table| Change::AddTable { tree: id, table: table.record.clone() }).collect();
     changes.push(Change::Flushed { tree: id, seqno: memtable.sealed_at() });
-    core.commit_edit(&mut manifest, &changes)?;
+    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(outputs, cause))?;
     let added: Vec<_> = outputs.iter().map(|table| (0, table.clone())).collect();
     tree.update(|view| {
         let mut sealed = view.sealed.clone();
@@ -82,6 +83,14 @@ fn install(
     });
     core.sealed.fetch_sub(1, Ordering::AcqRel);
     Ok(())
+}
+
+/// Lets go of tables that an edit did not take for want of room. After any other error the
+/// manifest may have them.
+pub(crate) fn forsake(tables: &[Arc<Table>], cause: &Error) {
+    if matches!(cause, Error::Full { .. }) {
+        tables.iter().for_each(|table| table.mark_obsolete());
+    }
 }
 
 /// Removes the segments in which nothing is left that only the log has.

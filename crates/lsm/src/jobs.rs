@@ -313,8 +313,19 @@ impl Core {
         }
     }
 
+    /// Does something while nobody flushes (or compacts) the tree.
+    pub(crate) fn exclusively<T>(&self, tree: &Tree, flush: bool, act: impl FnOnce() -> T) -> T {
+        if flush {
+            self.claim_flush(tree, || true);
+            let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim: None };
+            return act();
+        }
+        let _reserved = self.hold_compactions(tree);
+        act()
+    }
+
     /// Waits until nobody compacts the tree, and keeps it so.
-    fn reserve(&self, tree: &Tree) -> Reserved<'_> {
+    fn hold_compactions(&self, tree: &Tree) -> Reserved<'_> {
         let mut running = self.jobs.running.lock();
         while !running.reserved.insert(tree.id()) {
             self.jobs.changed.wait(&mut running);
@@ -327,7 +338,7 @@ impl Core {
 
     /// Claims all tables of a tree; what is flushed from then on is free.
     fn claim_everything(&self, tree: &Tree) -> Option<(Choice, Claim)> {
-        let _reserved = self.reserve(tree);
+        let _reserved = self.hold_compactions(tree);
         let mut running = self.jobs.running.lock();
         let view = self.levels_view(tree, &[]);
         let choice = everything(&view)?;

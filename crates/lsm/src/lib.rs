@@ -26,6 +26,7 @@
 #![deny(missing_docs)]
 
 mod batch;
+mod care;
 mod coding;
 mod commit;
 mod compaction;
@@ -46,6 +47,9 @@ mod wal;
 mod workers;
 
 pub use batch::WriteBatch;
+pub use care::checkpoint::Checkpoint;
+pub use care::ingest::Ingested;
+pub use care::verify::VerifyProgress;
 pub use commit::Commit;
 pub use commit::log::WalStats;
 pub use db::Db;

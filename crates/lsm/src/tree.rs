@@ -285,8 +285,8 @@ impl Tree {
         &self.inner.counters
     }
 
-    pub(crate) fn mark_dropped(&self) {
-        self.inner.dropped.store(true, Ordering::Release);
+    pub(crate) fn set_dropped(&self, dropped: bool) {
+        self.inner.dropped.store(dropped, Ordering::Release);
     }
 
     /// Replaces the view by what `change` makes of it; may run `change` more than once.

@@ -6,10 +6,11 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
 
-use common::open_small;
-use common::oracle::{State, Write, apply, batch, read_all, trees, write};
+use common::oracle::{State, Write, apply, batch, ingest, read_all, trees, write};
+use common::{open_small, open_small_in};
 use meridian_lsm::Db;
 use meridian_vfs::{CrashChoice, Fs, MemFs};
 use parking_lot::Mutex;
@@ -24,6 +25,8 @@ enum Step {
     Compact,
     Reopen { cleanly: bool },
     Recreate,
+    Ingest(usize, Vec<(u8, u8)>),
+    Checkpoint,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -35,6 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Compact),
         1 => any::<bool>().prop_map(|cleanly| Step::Reopen { cleanly }),
         1 => Just(Step::Recreate),
+        1 => (0..2usize, proptest::collection::vec(any::<(u8, u8)>(), 1..30))
+            .prop_map(|(tree, keys)| Step::Ingest(tree, keys)),
+        1 => Just(Step::Checkpoint),
     ]
 }
 
@@ -83,7 +89,7 @@ fn durable(db: &Db, ends: &[u64]) -> usize {
 }
 
 /// Runs the steps; returns the state after each batch, and the cuts.
-fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>) {
+fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>, Vec<usize>) {
     let fs = MemFs::new();
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
     let progress = Arc::new(Mutex::new(Progress::default()));
@@ -91,6 +97,8 @@ fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>) {
     let (mut db, _) = open_small(&disk).unwrap();
     let mut states = vec![State::new()];
     let mut ends = Vec::new();
+    // For each checkpoint the number of batches before it.
+    let mut checkpoints = Vec::new();
     for step in steps {
         match step {
             Step::Write(writes) => {
@@ -113,6 +121,17 @@ fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>) {
                 drop(db);
                 (db, _) = open_small(&disk).unwrap();
             }
+            Step::Ingest(tree, keys) => {
+                let mut next = states.last().unwrap().clone();
+                progress.lock().begun += 1;
+                ingest(&db, &mut next, *tree, keys);
+                states.push(next);
+                ends.push(db.visible_seqno());
+            }
+            Step::Checkpoint => {
+                checkpoints.push(states.len() - 1);
+                db.checkpoint(checkpoint_dir(checkpoints.len() - 1).as_ref()).unwrap();
+            }
             Step::Recreate => {
                 // A tree beside the two: made, filled, dropped; none of it may disturb them.
                 let extra = db.create_tree(common::config("extra")).unwrap();
@@ -127,7 +146,24 @@ fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>) {
     }
     fs.clear_sync_hook();
     let cuts = std::mem::take(&mut progress.lock().cuts);
-    (states, cuts)
+    (states, cuts, checkpoints)
+}
+
+fn checkpoint_dir(number: usize) -> String {
+    format!("/checkpoint-{number}")
+}
+
+/// Every checkpoint that is a database at all is the whole one.
+fn check_checkpoints(states: &[State], cut: &Cut, checkpoints: &[usize]) {
+    let disk: Arc<dyn Fs> = Arc::new(cut.disk.clone());
+    for (number, before) in checkpoints.iter().enumerate() {
+        let dir = checkpoint_dir(number);
+        if disk.exists(&Path::new(&dir).join("MANIFEST")).unwrap() {
+            let opened = open_small_in(&disk, &dir);
+            let (db, _) = opened.unwrap_or_else(|cause| panic!("{}: {cause}", cut.what));
+            assert_eq!(read_all(&db, &db.snapshot()).unwrap(), states[*before], "{}", cut.what);
+        }
+    }
 }
 
 fn check_cut(states: &[State], cut: &Cut) {
@@ -156,15 +192,20 @@ fn check_cut(states: &[State], cut: &Cut) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        // 64 unless PROPTEST_CASES says otherwise.
+        cases: ProptestConfig::default().cases.div_ceil(4),
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn every_cut_leaves_a_prefix_with_everything_synced(
         steps in proptest::collection::vec(step(), 1..25),
     ) {
-        let (states, cuts) = run(&steps);
+        let (states, cuts, checkpoints) = run(&steps);
         prop_assert!(!cuts.is_empty());
         for cut in &cuts {
             check_cut(&states, cut);
+            check_checkpoints(&states, cut, &checkpoints);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Random operations against a map that remembers everything.
+//! Random operations against a map that remembers everything. A failure is shrunk, printed and
+//! kept; `PROPTEST_CASES=100000 cargo test -p meridian-lsm --test model` runs as long as one likes.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,8 +8,9 @@ mod common;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use common::open_small;
-use common::oracle::{State, Write, apply, batch, check, check_range, trees, write};
+use common::oracle::{State, TREES, Write, apply, batch, check, check_range, ingest, trees, write};
+use common::{open_small, open_small_in, small};
+use meridian_lsm::{Compaction, Compression, Db, TreeConfig};
 use meridian_vfs::{Fs, MemFs};
 use proptest::prelude::*;
 
@@ -21,6 +23,9 @@ enum Step {
     Compact(bool),
     Poll,
     Reopen { cleanly: bool },
+    Ingest(usize, Vec<(u8, u8)>),
+    Checkpoint,
+    Configure(usize, usize),
     Range(Bound<u8>, Bound<u8>),
 }
 
@@ -41,8 +46,42 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Compact),
         3 => Just(Step::Poll),
         1 => any::<bool>().prop_map(|cleanly| Step::Reopen { cleanly }),
+        2 => (0..2usize, proptest::collection::vec(any::<(u8, u8)>(), 1..30))
+            .prop_map(|(tree, keys)| Step::Ingest(tree, keys)),
+        1 => Just(Step::Checkpoint),
+        1 => (0..2usize, any::<usize>()).prop_map(|(tree, which)| Step::Configure(tree, which)),
         2 => (bound(), bound()).prop_map(|(low, high)| Step::Range(low, high)),
     ]
+}
+
+/// Settings that a tree is switched to while it runs.
+fn settings(tree: usize, which: usize) -> TreeConfig {
+    let base = small(TREES[tree], Compression::Zstd(1));
+    let strategies = [
+        base.compaction,
+        Compaction::Leveled { l0_files: 1, l1_bytes: 500, factor: 3 },
+        Compaction::Leveled { l0_files: 6, l1_bytes: 64 << 10, factor: 10 },
+    ];
+    let compaction = strategies[which % strategies.len()];
+    match which / strategies.len() % 3 {
+        0 => TreeConfig { compaction, ..base },
+        1 => TreeConfig { compaction, bloom_bits_per_key: 0, block_bytes: 4 << 10, ..base },
+        _ => TreeConfig { compaction, compression: Compression::Snappy, ..base },
+    }
+}
+
+/// What a checkpoint made now holds, opened beside the database.
+fn check_checkpoint(fs: &Arc<dyn Fs>, db: &Db, number: usize, now: &State) {
+    let dir = format!("/checkpoint-{number}");
+    let made = db.checkpoint(dir.as_ref()).unwrap();
+    assert_eq!(made.seqno, db.visible_seqno());
+    let (copy, recovery) = open_small_in(fs, &dir).unwrap();
+    assert!(recovery.lost.is_empty() && recovery.torn_tail_bytes == 0);
+    check(&copy, &copy.snapshot(), now);
+    // What happens to the copy is nothing to the database.
+    copy.write(batch(&trees(&copy), &[Write::Delete(0, 0), Write::Put(1, 1, vec![9])])).unwrap();
+    copy.compact("a").unwrap();
+    copy.verify().unwrap();
 }
 
 fn run(steps: &[Step]) {
@@ -50,7 +89,7 @@ fn run(steps: &[Step]) {
     let (mut db, _) = open_small(&fs).unwrap();
     let mut now = State::new();
     let mut snapshots = Vec::new();
-    for step in steps {
+    for (number, step) in steps.iter().enumerate() {
         match step {
             Step::Write(writes) => {
                 db.write(batch(&trees(&db), writes)).unwrap();
@@ -79,6 +118,11 @@ fn run(steps: &[Step]) {
                 assert_eq!((recovery.clean_shutdown, recovery.torn_tail_bytes), (*cleanly, 0));
                 db = again;
             }
+            Step::Ingest(tree, keys) => ingest(&db, &mut now, *tree, keys),
+            Step::Checkpoint => check_checkpoint(&fs, &db, number, &now),
+            Step::Configure(tree, which) => {
+                db.create_tree(settings(*tree, *which)).unwrap();
+            }
             Step::Range(low, high) => check_range(&db, &db.snapshot(), &now, *low, *high),
         }
         check(&db, &db.snapshot(), &now);
@@ -99,7 +143,11 @@ fn run(steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        // 256 unless PROPTEST_CASES says otherwise.
+        cases: ProptestConfig::default().cases.saturating_mul(4),
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn behaves_like_a_map(steps in proptest::collection::vec(step(), 1..60)) {
         run(&steps);

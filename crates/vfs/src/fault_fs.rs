@@ -1,5 +1,6 @@
 //! A wrapper that makes chosen calls fail, so that every error path can be walked.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,10 +41,13 @@ pub struct FaultRule {
 #[derive(Debug, Default)]
 struct Plan {
     rules: Mutex<Vec<(FaultRule, u64)>>,
+    /// Calls of each operation so far.
+    calls: Mutex<BTreeMap<Op, u64>>,
 }
 
 impl Plan {
     fn hit(&self, op: Op, path: &Path) -> Option<Fault> {
+        *self.calls.lock().entry(op).or_default() += 1;
         let mut rules = self.rules.lock();
         let mut found = None;
         for (rule, seen) in rules.iter_mut() {
@@ -88,6 +92,12 @@ impl FaultFs {
     /// Adds a rule; matching calls are counted from now.
     pub fn inject(&self, rule: FaultRule) {
         self.plan.rules.lock().push((rule, 0));
+    }
+
+    /// How many calls of this operation there were so far: every one of them can be made to fail.
+    #[must_use]
+    pub fn calls(&self, op: Op) -> u64 {
+        self.plan.calls.lock().get(&op).copied().unwrap_or(0)
     }
 
     /// Removes all rules.

@@ -12,12 +12,15 @@ use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{SyncPolicy, WAL_BUFFER_BYTES};
 use crate::wal::format::{CHUNK_HEADER, put_batch};
-use crate::wal::writer::WalWriter;
+use crate::wal::writer::{Refused, WalWriter};
 
 /// The WAL thread is woken out of its nap when this much waits.
 const NAP_BYTES: usize = 1 << 20;
 /// A spare buffer larger than this is given back to the allocator.
 const SPARE_BYTES: usize = 4 << 20;
+
+/// How long the WAL thread leaves a full disk alone before it tries again.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Called with the outcome when a commit is settled.
 pub(crate) type OnSettled = Box<dyn FnOnce(Result<(), Error>) + Send>;
@@ -32,6 +35,8 @@ pub(crate) struct CommitQueue {
     /// The WAL thread sleeps until it is notified.
     idle: bool,
     stopping: bool,
+    /// The disk is full: nothing is added to the buffer until it could be written.
+    full: Option<Error>,
 }
 
 impl CommitQueue {
@@ -74,6 +79,8 @@ pub(crate) struct Log {
     waiting: Mutex<Vec<(Seqno, OnSettled)>>,
     settled: Condvar,
     poison: OnceLock<Error>,
+    /// Whether `CommitQueue::full` is set.
+    is_full: AtomicBool,
 }
 
 /// Figures of the log.
@@ -101,6 +108,7 @@ impl Log {
                 batches: 0,
                 idle: false,
                 stopping: false,
+                full: None,
             }),
             work: Condvar::new(),
             space: Condvar::new(),
@@ -111,6 +119,7 @@ impl Log {
             waiting: Mutex::new(Vec::new()),
             settled: Condvar::new(),
             poison: OnceLock::new(),
+            is_full: AtomicBool::new(false),
         }
     }
 
@@ -143,8 +152,22 @@ impl Log {
         cause
     }
 
+    /// The error of writers and waiters while the disk is full.
+    fn check_full(&self) -> Result<(), Error> {
+        if !self.is_full.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.queue.lock().full.clone().map_or(Ok(()), Err)
+    }
+
     /// Takes the commit lock, once there is room in the buffer.
     pub(crate) fn queue(&self) -> Result<MutexGuard<'_, CommitQueue>, Error> {
+        if self.is_full.load(Ordering::Acquire) {
+            if !self.has_thread() {
+                self.write_pending()?;
+            }
+            self.check_full()?;
+        }
         let mut queue = self.queue.lock();
         self.check()?;
         while queue.buffer.len() > WAL_BUFFER_BYTES && self.has_thread() {
@@ -165,7 +188,11 @@ impl Log {
             }
             return Ok(());
         }
-        self.write_inline()
+        match self.write_inline() {
+            // It is numbered and stays in the buffer; the next one is refused.
+            Err(Error::Full { .. }) => Ok(()),
+            written => written,
+        }
     }
 
     fn write_inline(&self) -> Result<(), Error> {
@@ -185,7 +212,7 @@ impl Log {
     fn at_the_tail<T>(&self, act: impl FnOnce(&mut Tail) -> Result<T, Error>) -> Result<T, Error> {
         let before = self.durable();
         let done = act(&mut self.tail.lock());
-        if self.durable() != before {
+        if self.durable() != before || matches!(done, Err(Error::Full { .. })) {
             self.settle();
         }
         done
@@ -211,11 +238,16 @@ impl Log {
         let batches = std::mem::take(&mut queue.batches);
         drop(queue);
         self.space.notify_all();
-        if tail.wal.has_chunks() && tail.wal.bytes() >= self.segment_bytes {
-            self.rotate_locked(tail)?;
+        let due = tail.wal.has_chunks() && tail.wal.bytes() >= self.segment_bytes;
+        let begun = if due || tail.wal.is_spoilt() { self.rotate_locked(tail) } else { Ok(()) };
+        let written = begun.and_then(|()| {
+            tail.wal.append(&mut chunk, last).map_err(|cause| self.refused(tail, cause))
+        });
+        if let Err(cause) = written {
+            self.hand_back(tail, chunk, batches, &cause);
+            return Err(cause);
         }
-        let written = tail.wal.append(&mut chunk, last);
-        written.map_err(|cause| self.poison_by(tail, &cause))?;
+        self.has_room();
         // After the rotation, whose sync covers what was written before and not this chunk.
         tail.batches_unsynced = tail.batches_unsynced.saturating_add(batches);
         chunk.truncate(CHUNK_HEADER);
@@ -224,13 +256,45 @@ impl Log {
         Ok(())
     }
 
+    /// Puts what a full disk did not take before what came since.
+    fn hand_back(&self, tail: &mut Tail, mut chunk: Vec<u8>, batches: u32, cause: &Error) {
+        let mut queue = self.queue.lock();
+        chunk.extend_from_slice(&queue.buffer[CHUNK_HEADER..]);
+        std::mem::swap(&mut queue.buffer, &mut chunk);
+        queue.batches = queue.batches.saturating_add(batches);
+        if matches!(cause, Error::Full { .. }) {
+            queue.full = Some(cause.clone());
+            self.is_full.store(true, Ordering::Release);
+        }
+        chunk.truncate(CHUNK_HEADER);
+        tail.spare = chunk;
+    }
+
+    fn has_room(&self) {
+        if self.is_full.load(Ordering::Acquire) {
+            self.queue.lock().full = None;
+            self.is_full.store(false, Ordering::Release);
+        }
+    }
+
     fn rotate_locked(&self, tail: &mut Tail) -> Result<(), Error> {
-        tail.wal.rotate().map_err(|cause| self.poison_by(tail, &cause))?;
+        tail.wal.rotate().map_err(|cause| self.refused(tail, cause))?;
         // In this order: whoever reads the new segment reads a durable seqno that covers all
         // segments before it.
         self.synced_up_to(tail);
         self.segment.store(tail.wal.segment(), Ordering::Release);
         Ok(())
+    }
+
+    /// A full disk passes; everything else stops the database.
+    fn refused(&self, tail: &Tail, refused: Refused) -> Error {
+        match refused {
+            Refused::Full(cause) => {
+                let file = tail.wal.path().to_path_buf();
+                Error::Full { file, cause: cause.to_string() }
+            }
+            Refused::Broken(cause) => self.poison_by(tail, &cause),
+        }
     }
 
     fn poison_by(&self, tail: &Tail, cause: &meridian_vfs::IoError) -> Error {
@@ -276,7 +340,7 @@ impl Log {
     pub(crate) fn close(&self, closed: Error) -> Result<(u64, u64), Error> {
         let end = self.at_the_tail(|tail| {
             self.write_locked(tail)?;
-            tail.wal.close().map_err(|cause| self.poison_by(tail, &cause))?;
+            tail.wal.close().map_err(|cause| self.refused(tail, cause))?;
             self.synced_up_to(tail);
             Ok((tail.wal.segment(), tail.wal.bytes()))
         })?;
@@ -299,6 +363,12 @@ impl Log {
         let mut waiting = self.waiting.lock();
         while !self.is_settled(seqno) {
             self.check()?;
+            if self.is_full.load(Ordering::Acquire) {
+                drop(waiting);
+                self.check_full()?;
+                waiting = self.waiting.lock();
+                continue;
+            }
             if !self.has_thread() {
                 drop(waiting);
                 return self.sync_to(seqno);
@@ -329,7 +399,7 @@ impl Log {
         let ready: Vec<_> = {
             let mut waiting = self.waiting.lock();
             self.settled.notify_all();
-            if self.poison.get().is_some() {
+            if self.poison.get().is_some() || self.is_full.load(Ordering::Acquire) {
                 waiting.drain(..).collect()
             } else {
                 let durable = self.durable();
@@ -337,7 +407,8 @@ impl Log {
             }
         };
         for (seqno, call) in ready {
-            call(if self.is_settled(seqno) { Ok(()) } else { self.check() });
+            let refused = || self.check().and_then(|()| self.check_full());
+            call(if self.is_settled(seqno) { Ok(()) } else { refused() });
         }
     }
 
@@ -382,7 +453,9 @@ impl Log {
     /// Sleeps until there is something to write, it is time to stop, or `most` has passed.
     pub(crate) fn sleep_until_work(&self, most: Duration) {
         let mut queue = self.queue.lock();
-        if queue.is_empty() && !queue.stopping {
+        if queue.full.is_some() && !queue.stopping {
+            self.work.wait_for(&mut queue, most.min(FULL_PAUSE));
+        } else if queue.is_empty() && !queue.stopping {
             queue.idle = true;
             self.work.wait_for(&mut queue, most);
             queue.idle = false;

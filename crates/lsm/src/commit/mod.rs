@@ -19,6 +19,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use crate::batch::{WriteBatch, decode_op};
@@ -29,6 +30,7 @@ use crate::key::{Seqno, ValueKind};
 use crate::memtable::Memtable;
 use crate::options::MAX_OPERAND_CHAIN;
 use crate::tree::Tree;
+use log::CommitQueue;
 
 pub(crate) mod log;
 
@@ -115,6 +117,20 @@ impl Core {
         if deep {
             collapse(batch, commit);
         }
+        Ok(commit)
+    }
+
+    /// Numbers and publishes a batch of which nothing goes into a memtable.
+    pub(crate) fn push_empty(
+        &self,
+        mut queue: MutexGuard<'_, CommitQueue>,
+        batch: &WriteBatch,
+    ) -> Result<Commit, Error> {
+        let commit = queue.push(batch);
+        let mut flight = InFlight { core: self, done: false };
+        self.log.unlock(queue)?;
+        self.publish(commit)?;
+        flight.done = true;
         Ok(commit)
     }
 

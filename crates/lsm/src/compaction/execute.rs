@@ -7,6 +7,7 @@ use super::choice::{Action, Choice};
 use super::stream::{Filter, Stream};
 use crate::db::Core;
 use crate::error::Error;
+use crate::flush::forsake;
 use crate::key::{ValueKind, kind_of};
 use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
@@ -196,7 +197,7 @@ fn exchange(
         outputs.iter().for_each(|table| table.mark_obsolete());
         return Ok(());
     }
-    core.commit_edit(&mut manifest, &changes)?;
+    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(outputs, cause))?;
     let removed: Vec<u64> = inputs.iter().map(|table| table.record.id).collect();
     let added: Vec<_> = outputs.iter().map(|table| (level, table.clone())).collect();
     replace_version(tree, &removed, &added);

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meridian_vfs::{File, Fs, read_all};
+use meridian_vfs::{File, Fs, IoError, Op, read_all};
 
 use super::edit::{self, Change};
 use super::state::State;
@@ -43,6 +43,8 @@ pub(crate) struct Manifest {
     offset: u64,
     snapshot_bytes: u64,
     state: State,
+    /// An edit found no room: behind `offset` are bytes of it, and the next edit begins a new file.
+    spoilt: bool,
 }
 
 /// What reading a manifest gave.
@@ -76,7 +78,7 @@ impl Manifest {
         // The handle follows the file through the rename.
         let offset = bytes.len() as u64;
         let dir = dir.to_path_buf();
-        Ok(Self { fs, dir, file, offset, snapshot_bytes: offset, state })
+        Ok(Self { fs, dir, file, offset, snapshot_bytes: offset, state, spoilt: false })
     }
 
     pub(crate) const fn state(&self) -> &State {
@@ -87,22 +89,58 @@ impl Manifest {
         path(&self.dir)
     }
 
-    /// Makes `changes` durable as one. After an error the database must be poisoned.
+    /// Makes `changes` durable as one. After an error that is not [`Error::Full`] the database
+    /// must be poisoned.
     pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<(), Error> {
+        if self.spoilt {
+            self.rewrite()?;
+        }
         for change in changes {
             self.state.apply(change).map_err(|what| {
                 Error::invalid(format!("an edit contradicts the manifest: {what}"))
             })?;
         }
         let bytes = record(self.offset, &edit::encode(changes));
-        self.file.append(&bytes)?;
+        match self.file.append(&bytes) {
+            Err(cause) if cause.is_disk_full() => return Err(self.undo(&cause)),
+            appended => appended?,
+        }
         self.file.sync_data()?;
         self.offset += bytes.len() as u64;
         if self.offset > self.snapshot_bytes * REWRITE_FACTOR + REWRITE_SLACK {
-            let state = std::mem::take(&mut self.state);
-            *self = Self::write(self.fs.clone(), &self.dir, state)?;
+            match self.rewrite() {
+                // The edit is durable where it is.
+                Err(Error::Full { .. }) => {}
+                written => written?,
+            }
         }
         Ok(())
+    }
+
+    /// Puts a fresh file in place. With [`Error::Full`] the old one is there as it was.
+    fn rewrite(&mut self) -> Result<(), Error> {
+        let state = self.state.clone();
+        match Self::write(self.fs.clone(), &self.dir, state) {
+            Ok(fresh) => *self = fresh,
+            Err(Error::Io(cause)) if cause.is_disk_full() && cause.op() == Op::Append => {
+                return Err(Error::Full { file: self.path(), cause: cause.to_string() });
+            }
+            Err(cause) => return Err(cause),
+        }
+        Ok(())
+    }
+
+    /// The last edit found no room: the state is again what the file says.
+    fn undo(&mut self, cause: &IoError) -> Error {
+        match Self::load(&*self.fs, &self.dir) {
+            Ok(Some(loaded)) => {
+                self.state = loaded.state;
+                self.spoilt = true;
+                Error::Full { file: self.path(), cause: cause.to_string() }
+            }
+            Ok(None) => Error::corruption(self.path(), 0, "the manifest is gone"),
+            Err(unreadable) => unreadable,
+        }
     }
 }
 

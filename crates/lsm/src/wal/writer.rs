@@ -13,6 +13,15 @@ use super::segment;
 use crate::coding::crc32c;
 use crate::key::Seqno;
 
+/// Why something was not written.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The disk is full. The log ends where it ended before; it may be tried again.
+    Full(IoError),
+    /// Nothing is known about what the disk kept.
+    Broken(IoError),
+}
+
 /// The log's last segment, open for appending. Exclusive: behind the WAL lock.
 pub(crate) struct WalWriter {
     fs: Arc<dyn Fs>,
@@ -25,6 +34,9 @@ pub(crate) struct WalWriter {
     /// The last seqno in the file, and the last durable one.
     written: Seqno,
     synced: Seqno,
+    /// Behind `offset` are bytes of a chunk that found no room: the log goes on in a new segment,
+    /// whose header says where this one ends.
+    spoilt: bool,
 }
 
 impl WalWriter {
@@ -40,7 +52,8 @@ impl WalWriter {
         let (path, file) = create(&*fs, dir, id, previous_len)?;
         let offset = SEGMENT_HEADER as u64;
         let dir = dir.to_path_buf();
-        Ok(Self { fs, dir, path, file, id, offset, durable: offset, written: last, synced: last })
+        let (written, synced, durable) = (last, last, offset);
+        Ok(Self { fs, dir, path, file, id, offset, durable, written, synced, spoilt: false })
     }
 
     pub(crate) const fn segment(&self) -> u64 {
@@ -63,26 +76,34 @@ impl WalWriter {
         self.synced
     }
 
+    /// Whether nothing more can be appended before [`WalWriter::rotate`].
+    pub(crate) const fn is_spoilt(&self) -> bool {
+        self.spoilt
+    }
+
     /// Whether anything was written to this segment.
     pub(crate) const fn has_chunks(&self) -> bool {
         self.offset > SEGMENT_HEADER as u64
     }
 
     /// Writes one chunk. `chunk` begins with room for the header; the payload follows.
-    pub(crate) fn append(&mut self, chunk: &mut [u8], last: Seqno) -> Result<(), IoError> {
+    pub(crate) fn append(&mut self, chunk: &mut [u8], last: Seqno) -> Result<(), Refused> {
         self.append_kind(ChunkKind::Batches, chunk)?;
         self.written = last;
         Ok(())
     }
 
     /// Writes that the database was closed, and makes it durable.
-    pub(crate) fn close(&mut self) -> Result<(), IoError> {
-        self.sync()?;
+    pub(crate) fn close(&mut self) -> Result<(), Refused> {
+        if self.spoilt {
+            self.rotate()?;
+        }
+        self.sync().map_err(Refused::Broken)?;
         self.append_kind(ChunkKind::Close, &mut [0; CHUNK_HEADER])?;
-        self.sync()
+        self.sync().map_err(Refused::Broken)
     }
 
-    fn append_kind(&mut self, kind: ChunkKind, chunk: &mut [u8]) -> Result<(), IoError> {
+    fn append_kind(&mut self, kind: ChunkKind, chunk: &mut [u8]) -> Result<(), Refused> {
         let (head, payload) = chunk.split_at_mut(CHUNK_HEADER);
         let len = u32::try_from(payload.len()).expect("bounded by the commit buffer");
         let header = ChunkHeader {
@@ -94,7 +115,10 @@ impl WalWriter {
             segment: low_half(self.id),
         };
         head.copy_from_slice(&header.encode());
-        self.file.append(chunk)?;
+        self.file.append(chunk).map_err(|cause| {
+            self.spoilt = true;
+            if cause.is_disk_full() { Refused::Full(cause) } else { Refused::Broken(cause) }
+        })?;
         self.offset += chunk.len() as u64;
         Ok(())
     }
@@ -110,9 +134,14 @@ impl WalWriter {
     }
 
     /// Ends this segment and begins the next one.
-    pub(crate) fn rotate(&mut self) -> Result<(), IoError> {
-        self.sync()?;
-        let (path, file) = create(&*self.fs, &self.dir, self.id + 1, self.offset)?;
+    pub(crate) fn rotate(&mut self) -> Result<(), Refused> {
+        self.sync().map_err(Refused::Broken)?;
+        // Until it is whole nothing relies on the new segment: making it may be tried again.
+        let made = create(&*self.fs, &self.dir, self.id + 1, self.offset);
+        let (path, file) = made.map_err(|cause| {
+            if cause.is_disk_full() { Refused::Full(cause) } else { Refused::Broken(cause) }
+        })?;
+        self.spoilt = false;
         self.path = path;
         self.file = file;
         self.id += 1;

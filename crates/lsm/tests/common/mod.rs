@@ -80,6 +80,10 @@ pub fn small_options() -> DbOptions {
 }
 
 pub fn open_small(fs: &Arc<dyn Fs>) -> Result<(Db, Recovery), meridian_lsm::Error> {
+    open_small_in(fs, DIR)
+}
+
+pub fn open_small_in(fs: &Arc<dyn Fs>, dir: &str) -> Result<(Db, Recovery), meridian_lsm::Error> {
     let trees = vec![small("a", Compression::Lz4), small("b", Compression::None)];
-    Db::open(fs.clone(), Path::new(DIR), small_options(), trees)
+    Db::open(fs.clone(), Path::new(dir), small_options(), trees)
 }

@@ -79,6 +79,15 @@ pub fn batch(trees: &[Tree], writes: &[Write]) -> WriteBatch {
     batch
 }
 
+/// Ingests these keys, each once, and does the same to the oracle.
+pub fn ingest(db: &Db, state: &mut State, tree: usize, keys: &[(u8, u8)]) {
+    let rows: BTreeMap<Vec<u8>, Vec<u8>> =
+        keys.iter().map(|(k, value)| (key(*k), vec![*value; 60])).collect();
+    let ingested = db.ingest(&trees(db)[tree], &rows).unwrap();
+    assert_eq!(ingested.entries, rows.len() as u64);
+    state.extend(rows.into_iter().map(|(k, value)| ((tree, k), value)));
+}
+
 pub fn trees(db: &Db) -> Vec<Tree> {
     TREES.iter().map(|name| db.tree(name).unwrap()).collect()
 }

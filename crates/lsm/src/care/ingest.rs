@@ -1,0 +1,214 @@
+//! Bulk ingest: sorted data goes straight into tables, past log and memtable.
+//!
+//! Each table gets a seqno of its own, numbered by a batch of nothing in the log, and the tree's
+//! memtable is sealed at that number: so no table that a flush writes reaches from before it to
+//! behind it. The tables go as deep as nothing older lies above or beside them, all with one edit.
+//!
+//! INVARIANT: nobody compacts the tree from the first number on, and nobody flushes it while the
+//! tables are put in place; a flush decides what tombstones it may drop by what lies beneath.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::batch::WriteBatch;
+use crate::compaction::execute::replace_version;
+use crate::db::{Core, Db};
+use crate::error::Error;
+use crate::flush::forsake;
+use crate::key::{Seqno, ValueKind, pack};
+use crate::options::{Compaction, LEVELS, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::table::reader::Table;
+use crate::table::writer::TableWriter;
+use crate::tree::Tree;
+use crate::version::edit::{Change, TableRecord};
+use crate::version::levels::Version;
+
+/// What an ingest brought in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ingested {
+    /// Keys.
+    pub entries: u64,
+    /// Tables that were written.
+    pub tables: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Db {
+    /// Puts keys and values, ascending and each key once, into a tree by writing tables: no log, no
+    /// memtable, no compaction of what fits nowhere above. They become visible and durable all at
+    /// once when it returns, each as if put while it ran: newer than what was there before the
+    /// call, older than what is written after it. A snapshot taken while it runs may see them.
+    ///
+    /// The tree is not compacted meanwhile. `sorted` must not write to this database.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the keys do not ascend or are too large. Nothing was
+    /// ingested then, nor after any other error but [`Error::Poisoned`].
+    pub fn ingest<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        tree: &Tree,
+        sorted: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<Ingested, Error> {
+        let core: &Core = &self.core;
+        if !tree.belongs_to(&core.shared) {
+            return Err(Error::invalid(format!("{} is of another database", tree.name())));
+        }
+        core.exclusively(tree, false, || {
+            let mut writing = Writing { core, tree, writer: None, done: Vec::new() };
+            let outcome = writing.run(sorted).and_then(|()| writing.open());
+            match outcome.and_then(|tables| install(core, tree, &tables)) {
+                Ok(ingested) => Ok(ingested),
+                Err(cause) => {
+                    writing.discard(&cause);
+                    Err(cause)
+                }
+            }
+        })
+    }
+}
+
+struct Writing<'a> {
+    core: &'a Core,
+    tree: &'a Tree,
+    writer: Option<(TableWriter, Seqno)>,
+    done: Vec<TableRecord>,
+}
+
+impl Writing<'_> {
+    fn run<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &mut self,
+        sorted: impl IntoIterator<Item = (K, V)>,
+    ) -> Result<(), Error> {
+        let most = self.core.options.table_bytes;
+        let mut last: Option<Vec<u8>> = None;
+        for (key, value) in sorted {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            if last.as_deref().is_some_and(|last| last >= key) {
+                return Err(Error::invalid(format!("key {key:02x?} does not ascend")));
+            }
+            if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
+                return Err(Error::invalid(format!("key {key:02x?} or its value is too long")));
+            }
+            if self.writer.as_ref().is_some_and(|(writer, _)| writer.bytes() >= most) {
+                self.finish()?;
+            }
+            if self.writer.is_none() {
+                self.begin()?;
+            }
+            if let Some((writer, seqno)) = &mut self.writer {
+                writer.add(key, pack(*seqno, ValueKind::Put), value)?;
+            }
+            let kept = last.get_or_insert_default();
+            kept.clear();
+            kept.extend_from_slice(key);
+        }
+        self.finish()
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        let seqno = self.core.number_nothing(self.tree)?;
+        let id = self.core.next_table.fetch_add(1, Ordering::Relaxed);
+        let (fs, dir) = (&*self.core.fs, &self.core.dir);
+        self.writer = Some((TableWriter::create(fs, dir, id, &self.tree.config())?, seqno));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        let Some((writer, _)) = self.writer.take() else { return Ok(()) };
+        let path = writer.path().to_path_buf();
+        let record = writer.finish().inspect_err(|_cause| self.core.garbage.put(path))?;
+        self.done.push(record);
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Vec<Arc<Table>>, Error> {
+        if !self.done.is_empty() {
+            self.core.fs.sync_dir(&self.core.dir)?;
+        }
+        self.done.iter().map(|record| self.core.open_table(record.clone()).map(Arc::new)).collect()
+    }
+
+    fn discard(&mut self, cause: &Error) {
+        if let Some((writer, _)) = self.writer.take() {
+            self.core.garbage.put(writer.path().to_path_buf());
+        }
+        // After a failed edit the manifest may have them; the next opening knows.
+        if !matches!(cause, Error::Poisoned { .. }) {
+            for record in self.done.drain(..) {
+                self.core.garbage.put(crate::table::format::path(&self.core.dir, record.id));
+            }
+        }
+    }
+}
+
+fn install(core: &Core, tree: &Tree, tables: &[Arc<Table>]) -> Result<Ingested, Error> {
+    let Some(last) = tables.last() else { return Ok(Ingested::default()) };
+    // What is older than the tables must not be in memory above them, and their numbers must be
+    // durable before the manifest knows them.
+    core.flush_all()?;
+    core.log.sync_to(last.record.max_seqno)?;
+    core.exclusively(tree, true, || place(core, tree, tables))?;
+    let records = tables.iter().map(|table| &table.record);
+    Ok(Ingested {
+        entries: records.clone().map(|record| record.entries).sum(),
+        tables: tables.len() as u64,
+        bytes: records.map(|record| record.bytes).sum(),
+    })
+}
+
+fn place(core: &Core, tree: &Tree, tables: &[Arc<Table>]) -> Result<(), Error> {
+    let leveled = matches!(tree.config().compaction, Compaction::Leveled { .. });
+    let mut manifest = core.manifest.lock();
+    if tree.is_dropped() {
+        return Err(Error::TreeDropped { tree: tree.name().to_owned() });
+    }
+    let version = tree.view().version.clone();
+    let mut changes = Vec::new();
+    let mut added = Vec::new();
+    for table in tables {
+        let level = if leveled { fitting_level(&version, &table.record) } else { 0 };
+        let mut record = table.record.clone();
+        record.level = u8::try_from(level).unwrap_or(u8::MAX);
+        changes.push(Change::AddTable { tree: tree.id(), table: record });
+        added.push((level, table.clone()));
+    }
+    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(tables, cause))?;
+    replace_version(tree, &[], &added);
+    drop(manifest);
+    core.jobs.notify();
+    Ok(())
+}
+
+/// The deepest level with nothing older of the table's range above it and nothing of it beside.
+fn fitting_level(version: &Version, table: &TableRecord) -> usize {
+    let overlaps = |other: &&Arc<Table>| {
+        other.record.smallest <= table.largest && table.smallest <= other.record.largest
+    };
+    let older_above = version
+        .level(0)
+        .iter()
+        .filter(overlaps)
+        .any(|other| other.record.min_seqno < table.min_seqno);
+    if older_above {
+        return 0;
+    }
+    let free = |level: &usize| !version.level(*level).iter().any(|other| overlaps(&other));
+    (1..LEVELS).take_while(free).last().unwrap_or(0)
+}
+
+impl Core {
+    /// Numbers nothing: seals the tree's memtable, and returns a seqno that no write has, above
+    /// all in the sealed memtable and below all in the next one. Durable with the log's next sync.
+    fn number_nothing(&self, tree: &Tree) -> Result<Seqno, Error> {
+        let nothing = WriteBatch::nothing();
+        let queue = self.log.queue()?;
+        if tree.is_dropped() {
+            return Err(Error::TreeDropped { tree: tree.name().to_owned() });
+        }
+        if !tree.view().active.is_unused() {
+            self.seal(tree, queue.last());
+        }
+        Ok(self.push_empty(queue, &nothing)?.seqno())
+    }
+}

@@ -1,0 +1,6 @@
+//! What keeps a database well: copies of it while it is written to, sorted data brought in at
+//! once, and the proof that every byte is what was written.
+
+pub(crate) mod checkpoint;
+pub(crate) mod ingest;
+pub(crate) mod verify;
