@@ -9,8 +9,8 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::oracle::{State, Write, apply, batch, ingest, read_all, trees, write};
-use common::{open_small, open_small_in};
+use common::oracle::{State, TREES, Write, apply, batch, ingest, read_all, trees, write};
+use common::{open_small, open_small_in, settings};
 use meridian_lsm::Db;
 use meridian_vfs::{CrashChoice, Fs, MemFs};
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ enum Step {
     Recreate,
     Ingest(usize, Vec<(u8, u8)>),
     Checkpoint,
+    Configure(usize, usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -41,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2usize, proptest::collection::vec(any::<(u8, u8)>(), 1..30))
             .prop_map(|(tree, keys)| Step::Ingest(tree, keys)),
         1 => Just(Step::Checkpoint),
+        1 => (0..2usize, any::<usize>()).prop_map(|(tree, which)| Step::Configure(tree, which)),
     ]
 }
 
@@ -131,6 +133,9 @@ fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>, Vec<usize>) {
             Step::Checkpoint => {
                 checkpoints.push(states.len() - 1);
                 db.checkpoint(checkpoint_dir(checkpoints.len() - 1).as_ref()).unwrap();
+            }
+            Step::Configure(tree, which) => {
+                db.create_tree(settings(TREES[*tree], *which)).unwrap();
             }
             Step::Recreate => {
                 // A tree beside the two: made, filled, dropped; none of it may disturb them.

@@ -9,8 +9,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use common::oracle::{State, TREES, Write, apply, batch, check, check_range, ingest, trees, write};
-use common::{open_small, open_small_in, small};
-use meridian_lsm::{Compaction, Compression, Db, TreeConfig};
+use common::{open_small, open_small_in, settings};
+use meridian_lsm::Db;
 use meridian_vfs::{Fs, MemFs};
 use proptest::prelude::*;
 
@@ -52,22 +52,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..2usize, any::<usize>()).prop_map(|(tree, which)| Step::Configure(tree, which)),
         2 => (bound(), bound()).prop_map(|(low, high)| Step::Range(low, high)),
     ]
-}
-
-/// Settings that a tree is switched to while it runs.
-fn settings(tree: usize, which: usize) -> TreeConfig {
-    let base = small(TREES[tree], Compression::Zstd(1));
-    let strategies = [
-        base.compaction,
-        Compaction::Leveled { l0_files: 1, l1_bytes: 500, factor: 3 },
-        Compaction::Leveled { l0_files: 6, l1_bytes: 64 << 10, factor: 10 },
-    ];
-    let compaction = strategies[which % strategies.len()];
-    match which / strategies.len() % 3 {
-        0 => TreeConfig { compaction, ..base },
-        1 => TreeConfig { compaction, bloom_bits_per_key: 0, block_bytes: 4 << 10, ..base },
-        _ => TreeConfig { compaction, compression: Compression::Snappy, ..base },
-    }
 }
 
 /// What a checkpoint made now holds, opened beside the database.
@@ -121,7 +105,7 @@ fn run(steps: &[Step]) {
             Step::Ingest(tree, keys) => ingest(&db, &mut now, *tree, keys),
             Step::Checkpoint => check_checkpoint(&fs, &db, number, &now),
             Step::Configure(tree, which) => {
-                db.create_tree(settings(*tree, *which)).unwrap();
+                db.create_tree(settings(TREES[*tree], *which)).unwrap();
             }
             Step::Range(low, high) => check_range(&db, &db.snapshot(), &now, *low, *high),
         }

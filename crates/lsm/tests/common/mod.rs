@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use meridian_lsm::{
-    Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, TreeConfig,
+    Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, Tiers, TreeConfig,
 };
 use meridian_vfs::Fs;
 
@@ -72,6 +72,25 @@ pub fn small(name: &str, compression: Compression) -> TreeConfig {
         compression,
         compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 2 << 10, factor: 2 },
         ..config(name)
+    }
+}
+
+/// Settings that a tree is switched to while it runs: every strategy, with several formats.
+pub fn settings(name: &str, which: usize) -> TreeConfig {
+    let base = small(name, Compression::Zstd(1));
+    let tiers = Tiers { min_runs: 2, max_runs: 4, small_bytes: 300, ..Tiers::default() };
+    let strategies = [
+        base.compaction,
+        Compaction::Leveled { l0_files: 6, l1_bytes: 64 << 10, factor: 10 },
+        Compaction::SizeTiered(tiers),
+        Compaction::TimeWindow { window_ms: 100, tiers },
+        Compaction::Hybrid { tiers, run_bytes: 1 << 10, factor: 2 },
+    ];
+    let compaction = strategies[which % strategies.len()];
+    match which / strategies.len() % 3 {
+        0 => TreeConfig { compaction, ..base },
+        1 => TreeConfig { compaction, bloom_bits_per_key: 0, block_bytes: 4 << 10, ..base },
+        _ => TreeConfig { compaction, compression: Compression::Snappy, ..base },
     }
 }
 
