@@ -12,11 +12,12 @@ use parking_lot::{Mutex, RwLock};
 use crate::batch::WriteBatch;
 use crate::commit::Commit;
 use crate::commit::log::Log;
+use crate::compaction::limiter::Limiter;
 use crate::error::Error;
 use crate::jobs::Jobs;
 use crate::key::Seqno;
 use crate::memtable::Memtable;
-use crate::options::{Compaction, DbOptions, MAX_TREES, Tiers, TreeConfig};
+use crate::options::{Compaction, DbOptions, MAX_TREES, RateLimit, Tiers, TreeConfig};
 use crate::read::snapshot::Snapshot;
 use crate::recovery::{self, Recovery};
 use crate::stats::{self, DbStats};
@@ -43,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) garbage: Arc<Garbage>,
     pub(crate) jobs: Jobs,
+    pub(crate) limiter: Limiter,
     /// Milliseconds since 1970; 0 until somebody says so.
     pub(crate) now_ms: AtomicU64,
     /// Held until the last handle is gone.
@@ -417,6 +419,9 @@ pub(crate) fn check_options(options: &DbOptions) -> Result<(), Error> {
     }
     if options.wal_segment_bytes == 0 || options.table_bytes == 0 {
         return Err(Error::invalid("wal_segment_bytes and table_bytes are at least 1"));
+    }
+    if matches!(options.rate_limit, RateLimit::BytesPerSecond(rate) if rate < 1 << 20) {
+        return Err(Error::invalid("rate_limit is at least 1 MiB a second"));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::compaction::choice::{Choice, choose, everything, pending_bytes, slowdown_runs};
 use crate::compaction::execute::compact;
+use crate::compaction::limiter::Load;
 use crate::compaction::view::{Claim, LevelsView};
 use crate::db::Core;
 use crate::error::Error;
@@ -213,6 +214,13 @@ impl Core {
             }
         }
         (!self.garbage.is_empty()).then_some(Job::Remove)
+    }
+
+    /// What the rate limit follows.
+    pub(crate) fn load(&self) -> Load {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let delays = count(&self.jobs.slowdowns) + count(&self.jobs.stops);
+        Load { reads: self.cache.stats().misses, delays }
     }
 
     fn levels_view(&self, tree: &Tree, claims: &[Claim]) -> LevelsView {

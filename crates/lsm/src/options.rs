@@ -78,6 +78,19 @@ pub enum OnDamage {
     OpenAndReport,
 }
 
+/// How fast flushes and compactions write, together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RateLimit {
+    /// As fast as they can.
+    #[default]
+    None,
+    /// Bytes a second, at least 1 MiB. Flushes count, but are never held: writers wait for them.
+    BytesPerSecond(u64),
+    /// As fast as they can while readers find what they need in memory; while those read from the
+    /// disk, slower and slower down to 8 MiB/s; while writers are held up, as fast as they can.
+    Auto,
+}
+
 /// The settings of a database.
 #[derive(Clone, Debug)]
 pub struct DbOptions {
@@ -99,6 +112,8 @@ pub struct DbOptions {
     pub table_bytes: u64,
     /// Default [`OnDamage::Refuse`]: nothing that was durable is given up without being asked.
     pub on_damage: OnDamage,
+    /// How fast flushes and compactions write. Default: no limit.
+    pub rate_limit: RateLimit,
 }
 
 impl Default for DbOptions {
@@ -111,6 +126,7 @@ impl Default for DbOptions {
             wal_segment_age: Duration::from_secs(600),
             table_bytes: 64 << 20,
             on_damage: OnDamage::default(),
+            rate_limit: RateLimit::default(),
         }
     }
 }

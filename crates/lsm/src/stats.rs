@@ -86,6 +86,8 @@ pub struct DbStats {
     pub slowdowns: u64,
     /// Batches that had to wait for a flush or compaction.
     pub stops: u64,
+    /// Bytes a second that flushes and compactions may write at the moment; 0: no limit.
+    pub rate_limit: u64,
     /// Flushes and compactions that failed (and are tried again).
     pub job_failures: u64,
     /// What the last job said, if it failed.
@@ -133,6 +135,7 @@ pub(crate) fn of(core: &Core) -> DbStats {
         snapshots: core.shared.snapshots.len() as u64,
         slowdowns: core.jobs.slowdowns.load(Ordering::Relaxed),
         stops: core.jobs.stops.load(Ordering::Relaxed),
+        rate_limit: core.limiter.rate(),
         job_failures: core.jobs.failures.load(Ordering::Relaxed),
         last_job_failure: core.jobs.last_failure().map(|cause| cause.to_string()),
     }

@@ -7,8 +7,8 @@
     reason = "the driver of the engine: threads and the clock of the sync interval live here"
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -54,6 +54,7 @@ impl Workers {
             workers.threads.push(handle);
         }
         core.jobs.set_stopping(false);
+        core.limiter.start(monotonic);
         for number in 0..threads.max(1) {
             let thread = std::thread::Builder::new().name(format!("lsm-job-{number}"));
             let job_core = core.clone();
@@ -75,6 +76,7 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.core.jobs.set_stopping(true);
+        self.core.limiter.stop();
         self.core.log.ask_thread_to_stop();
         for thread in self.threads.drain(..) {
             // A panicked worker has poisoned the database or left its job to the next one.
@@ -99,6 +101,12 @@ fn run_jobs(core: &Core) {
             return;
         }
     }
+}
+
+/// Time since the first call.
+fn monotonic() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 /// Milliseconds since 1970.

@@ -60,6 +60,7 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
     let table_bytes = if choice.output == 0 { u64::MAX } else { core.options.table_bytes };
     let target = Target {
         level: choice.output,
+        hold: true,
         table_bytes,
         times: TableTimes { written, made: now_ms, ..TableTimes::default() },
     };
@@ -82,6 +83,8 @@ pub(crate) struct Target {
     pub(crate) table_bytes: u64,
     /// Without expiries.
     pub(crate) times: TableTimes,
+    /// Whether writing waits for the rate limit.
+    pub(crate) hold: bool,
 }
 
 /// Writes what the stream keeps into tables, never cutting inside a key, and makes them durable.
@@ -93,7 +96,8 @@ pub(crate) fn write_tables(
     target: Target,
 ) -> Result<Vec<Arc<Table>>, Error> {
     let times = target.times;
-    let mut outputs = Outputs { core, config, target, writer: None, times, done: Vec::new() };
+    let mut outputs =
+        Outputs { core, paced: 0, config, target, writer: None, times, done: Vec::new() };
     let written = outputs.run(&mut stream);
     match written.and_then(|()| outputs.open()) {
         Ok(tables) => Ok(tables),
@@ -104,8 +108,13 @@ pub(crate) fn write_tables(
     }
 }
 
+/// Bytes after which the rate is looked at.
+const PACE_BYTES: u64 = 256 << 10;
+
 struct Outputs<'a> {
     core: &'a Core,
+    /// Bytes of the open table that the rate limit knows of.
+    paced: u64,
     config: &'a TreeConfig,
     target: Target,
     writer: Option<TableWriter>,
@@ -118,6 +127,7 @@ impl Outputs<'_> {
     fn run(&mut self, stream: &mut Stream<'_>) -> Result<(), Error> {
         let filter = self.config.compaction_filter.as_deref();
         while let Some((key, kept)) = stream.next_key()? {
+            self.pace(PACE_BYTES);
             let full = |writer: &TableWriter| writer.bytes() >= self.target.table_bytes;
             if self.writer.as_ref().is_some_and(full) {
                 self.finish()?;
@@ -142,7 +152,18 @@ impl Outputs<'_> {
         self.finish()
     }
 
+    /// Tells the rate limit what was written, if that is at least so much.
+    fn pace(&mut self, least: u64) {
+        let written = self.writer.as_ref().map_or(0, TableWriter::bytes);
+        if written.saturating_sub(self.paced) >= least {
+            self.core.limiter.wrote(written - self.paced, self.target.hold, || self.core.load());
+            self.paced = written;
+        }
+    }
+
     fn finish(&mut self) -> Result<(), Error> {
+        self.pace(1);
+        self.paced = 0;
         if let Some(writer) = self.writer.take() {
             let path = writer.path().to_path_buf();
             match writer.finish() {

@@ -9,6 +9,7 @@ pub(crate) mod choice;
 pub(crate) mod execute;
 mod expired;
 mod leveled;
+pub(crate) mod limiter;
 pub(crate) mod stream;
 mod tiered;
 pub(crate) mod view;

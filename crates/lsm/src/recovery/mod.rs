@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::replay::replay;
 use crate::commit::log::Log;
+use crate::compaction::limiter::Limiter;
 use crate::db::{Core, Db, check_config, check_operator, check_options};
 use crate::error::Error;
 use crate::flush::trim_log;
@@ -98,6 +99,7 @@ pub(crate) fn open(
     let next_table = AtomicU64::new(remove_orphans(&*fs, dir, manifest.state())?);
     let db = Db {
         core: Arc::new(Core {
+            limiter: Limiter::new(options.rate_limit),
             log: Log::new(wal, options.sync, options.wal_segment_bytes),
             fs,
             dir: dir.to_path_buf(),

@@ -153,7 +153,9 @@ impl Table {
         let Some(handle) = self.index.handle(block_at) else {
             return Err(Error::corruption(&self.path, 0, "a block is not in the index"));
         };
-        if let Some(block) = self.cache.get(self.record.id, handle.offset) {
+        let (id, offset) = (self.record.id, handle.offset);
+        let found = if keep { self.cache.get(id, offset) } else { self.cache.peek(id, offset) };
+        if let Some(block) = found {
             return Ok(block);
         }
         let raw = read_raw(&*self.file, &self.path, handle)?;
