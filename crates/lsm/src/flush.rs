@@ -51,8 +51,7 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
     let outputs = write_tables(core, &config, stream, target)?;
     install(core, tree, memtable, &outputs)?;
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
-    tree.counters().flushes.fetch_add(1, Ordering::Relaxed);
-    tree.counters().flushed_bytes.fetch_add(written, Ordering::Relaxed);
+    tree.counters().flushed(written);
     trim_log(core)
 }
 

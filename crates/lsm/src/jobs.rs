@@ -67,6 +67,7 @@ pub(crate) struct Jobs {
     pub(crate) threads: AtomicUsize,
     debt_nanos: AtomicU64,
     pub(crate) slowdowns: AtomicU64,
+    pub(crate) slowdown_nanos: AtomicU64,
     pub(crate) stops: AtomicU64,
     pub(crate) failures: AtomicU64,
 }
@@ -100,6 +101,13 @@ impl Jobs {
 
     pub(crate) fn last_failure(&self) -> Option<Error> {
         self.running.lock().failure.clone()
+    }
+
+    /// Flushes and compactions under way.
+    pub(crate) fn running(&self) -> (u64, u64) {
+        let running = self.running.lock();
+        let compactions: usize = running.compacting.values().map(Vec::len).sum();
+        (running.flushing.len() as u64, compactions as u64)
     }
 
     /// How many compactions of a tree are under way.
@@ -392,6 +400,15 @@ impl Core {
         worst
     }
 
+    /// How far a writer to these trees would be held up.
+    pub(crate) fn stall_permille(&self, trees: &[Tree]) -> u64 {
+        match self.pressure(trees) {
+            Pressure::None => 0,
+            Pressure::Slow(part) => part.min(999),
+            Pressure::Stop => 1000,
+        }
+    }
+
     /// Lets a writer in: at once, after a delay that grows with what is undone, or not before
     /// some of it is done. Without worker threads a stopped writer does the work itself.
     pub(crate) fn admit(&self, trees: &[Tree], bytes: usize) -> Result<(), Error> {
@@ -449,6 +466,7 @@ impl Core {
         }
         let span = SLOWEST_NANOS_PER_BYTE - FASTEST_NANOS_PER_BYTE;
         let nanos = bytes * (FASTEST_NANOS_PER_BYTE + span * part.min(1000) / 1000);
+        jobs.slowdown_nanos.fetch_add(nanos, Ordering::Relaxed);
         let debt = jobs.debt_nanos.fetch_add(nanos, Ordering::Relaxed) + nanos;
         if debt >= SHORTEST_SLEEP_NANOS {
             jobs.debt_nanos.store(0, Ordering::Relaxed);

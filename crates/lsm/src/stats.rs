@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::commit::log::WalStats;
 use crate::db::Core;
+use crate::options::LEVELS;
 use crate::table::cache::CacheStats;
 use crate::tree::Tree;
 
@@ -20,6 +21,41 @@ pub(crate) struct Counters {
     pub(crate) pending_bytes: AtomicU64,
     pub(crate) compaction_read: AtomicU64,
     pub(crate) compaction_written: AtomicU64,
+    pub(crate) levels: [LevelCounters; LEVELS],
+}
+
+/// What went into a level.
+#[derive(Debug, Default)]
+pub(crate) struct LevelCounters {
+    pub(crate) entered: AtomicU64,
+    pub(crate) read: AtomicU64,
+    pub(crate) written: AtomicU64,
+    pub(crate) moved: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn flushed(&self, bytes: u64) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.flushed_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.levels[0].entered.fetch_add(bytes, Ordering::Relaxed);
+        self.levels[0].written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// `entered`: bytes of the inputs that were not in `level` before.
+    pub(crate) fn compacted(&self, level: usize, entered: u64, read: u64, written: u64) {
+        self.compactions.fetch_add(1, Ordering::Relaxed);
+        self.compaction_read.fetch_add(read, Ordering::Relaxed);
+        self.compaction_written.fetch_add(written, Ordering::Relaxed);
+        self.levels[level].entered.fetch_add(entered, Ordering::Relaxed);
+        self.levels[level].read.fetch_add(read, Ordering::Relaxed);
+        self.levels[level].written.fetch_add(written, Ordering::Relaxed);
+    }
+
+    pub(crate) fn moved(&self, level: usize, bytes: u64) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+        self.levels[level].entered.fetch_add(bytes, Ordering::Relaxed);
+        self.levels[level].moved.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Tables of one level.
@@ -29,6 +65,26 @@ pub struct LevelStats {
     pub tables: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes that came in from above, or from memory, since the tree was opened.
+    pub entered_bytes: u64,
+    /// Bytes read to merge them in.
+    pub read_bytes: u64,
+    /// Bytes written for that; over `entered_bytes` it is the level's write amplification.
+    pub written_bytes: u64,
+    /// Bytes of the tables that only changed their level.
+    pub moved_bytes: u64,
+}
+
+impl LevelStats {
+    /// Bytes written for each byte that came in, in hundredths; 0 before the first.
+    #[must_use]
+    pub fn write_amplification_percent(&self) -> u64 {
+        percent(self.written_bytes, self.entered_bytes)
+    }
+}
+
+fn percent(of: u64, whole: u64) -> u64 {
+    u64::try_from(u128::from(of) * 100 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
 }
 
 /// Figures of one tree.
@@ -69,6 +125,23 @@ pub struct TreeStats {
     pub compaction_written_bytes: u64,
 }
 
+impl TreeStats {
+    /// Bytes written to tables for each byte flushed, in hundredths; 0 before the first flush.
+    #[must_use]
+    pub fn write_amplification_percent(&self) -> u64 {
+        percent(self.flushed_bytes + self.compaction_written_bytes, self.flushed_bytes)
+    }
+
+    /// Bytes of all tables for each byte of the largest level, in hundredths: what lies above that
+    /// is at most as much again of overwritten data. 0 without tables; of a tree whose runs are all
+    /// in level 0 nothing is known, and it says 100.
+    #[must_use]
+    pub fn space_amplification_percent(&self) -> u64 {
+        let bytes = || self.levels.iter().map(|level| level.bytes);
+        percent(bytes().sum(), bytes().max().unwrap_or(0))
+    }
+}
+
 /// Figures of a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DbStats {
@@ -82,6 +155,18 @@ pub struct DbStats {
     pub memtable_bytes: u64,
     /// Snapshots held.
     pub snapshots: u64,
+    /// Flushes under way.
+    pub running_flushes: u64,
+    /// Compactions under way, of all trees.
+    pub running_compactions: u64,
+    /// Memtables that wait for their flush, of all trees.
+    pub queued_flushes: u64,
+    /// Bytes that compactions are behind, of all trees: an estimate, as of the last look for work.
+    pub pending_compaction_bytes: u64,
+    /// How far writers are held up now: 0 not at all, 1000 they wait.
+    pub stall_permille: u64,
+    /// Nanoseconds that delayed batches were made to wait, since it was opened.
+    pub slowdown_nanos: u64,
     /// Batches that were delayed.
     pub slowdowns: u64,
     /// Batches that had to wait for a flush or compaction.
@@ -102,16 +187,23 @@ fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
     let in_memory: usize =
         view.sealed.iter().chain([&view.active]).map(|memtable| memtable.entries()).sum();
     let in_tables: u64 = view.version.tables().map(|table| table.record.entries).sum();
-    let level = |tables: &Vec<std::sync::Arc<crate::table::reader::Table>>| LevelStats {
-        tables: tables.len() as u64,
-        bytes: tables.iter().map(|table| table.record.bytes).sum(),
+    let level = |(tables, counters): (&Vec<_>, &LevelCounters)| {
+        let tables: &Vec<std::sync::Arc<crate::table::reader::Table>> = tables;
+        LevelStats {
+            tables: tables.len() as u64,
+            bytes: tables.iter().map(|table| table.record.bytes).sum(),
+            entered_bytes: load(&counters.entered),
+            read_bytes: load(&counters.read),
+            written_bytes: load(&counters.written),
+            moved_bytes: load(&counters.moved),
+        }
     };
     TreeStats {
         name: tree.name().to_owned(),
         memtable_bytes: view.active.bytes() as u64,
         sealed_memtables: view.sealed.len() as u64,
         sealed_bytes: view.sealed.iter().map(|memtable| memtable.bytes() as u64).sum(),
-        levels: view.version.levels().iter().map(level).collect(),
+        levels: view.version.levels().iter().zip(&counters.levels).map(level).collect(),
         approximate_entries: in_memory as u64 + in_tables,
         pinned_bytes: view.version.tables().map(|table| table.pinned_bytes() as u64).sum(),
         flushes: load(&counters.flushes),
@@ -127,8 +219,17 @@ fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
 }
 
 pub(crate) fn of(core: &Core) -> DbStats {
+    let trees: Vec<Tree> = core.trees.read().values().cloned().collect();
+    let (running_flushes, running_compactions) = core.jobs.running();
+    let stats: Vec<TreeStats> = trees.iter().map(|tree| of_tree(core, tree)).collect();
     DbStats {
-        trees: core.trees.read().values().map(|tree| of_tree(core, tree)).collect(),
+        running_flushes,
+        running_compactions,
+        queued_flushes: stats.iter().map(|tree| tree.sealed_memtables).sum(),
+        pending_compaction_bytes: stats.iter().map(|tree| tree.pending_compaction_bytes).sum(),
+        stall_permille: core.stall_permille(&trees),
+        slowdown_nanos: core.jobs.slowdown_nanos.load(Ordering::Relaxed),
+        trees: stats,
         wal: core.log.stats(),
         cache: core.cache.stats(),
         memtable_bytes: core.shared.memtable_bytes.load(Ordering::Relaxed) as u64,

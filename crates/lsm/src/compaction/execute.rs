@@ -68,10 +68,9 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
     let read: u64 = inputs.iter().map(|table| table.record.bytes).sum();
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
     exchange(core, tree, &inputs, &outputs, choice.output)?;
-    let counters = tree.counters();
-    counters.compactions.fetch_add(1, Ordering::Relaxed);
-    counters.compaction_read.fetch_add(read, Ordering::Relaxed);
-    counters.compaction_written.fetch_add(written, Ordering::Relaxed);
+    let there = version.level(choice.output).iter().filter(is_input);
+    let entered = read - there.map(|table| table.record.bytes).sum::<u64>();
+    tree.counters().compacted(choice.output, entered, read, written);
     Ok(())
 }
 
@@ -240,7 +239,7 @@ fn move_tables(core: &Core, tree: &Tree, tables: &[Arc<Table>], level: usize) ->
     core.commit_edit(&mut manifest, &changes)?;
     let added: Vec<_> = tables.iter().map(|table| (level, table.clone())).collect();
     replace_version(tree, &moved.collect::<Vec<_>>(), &added);
-    tree.counters().moves.fetch_add(1, Ordering::Relaxed);
+    tree.counters().moved(level, tables.iter().map(|table| table.record.bytes).sum());
     Ok(())
 }
 
