@@ -47,8 +47,10 @@ mod wal;
 mod workers;
 
 pub use batch::WriteBatch;
+pub use care::backup;
 pub use care::checkpoint::Checkpoint;
 pub use care::ingest::Ingested;
+pub use care::inspect;
 pub use care::verify::VerifyProgress;
 pub use commit::Commit;
 pub use commit::log::WalStats;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::oracle::{State, Write, apply, batch, ingest, read_all, trees};
 use common::{DIR, open_small, open_small_in, small};
-use meridian_lsm::{Compression, Db, DbOptions, Error, TreeConfig, Workers, WriteBatch};
+use meridian_lsm::{Compression, Db, DbOptions, Error, TreeConfig, Workers, WriteBatch, backup};
 use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op, StdFs};
 
 fn round(number: u8) -> Vec<Write> {
@@ -180,4 +180,102 @@ fn verification_tells_of_every_file_and_finds_rot_in_each() {
         disk.flip_bit(&progress.file, bit).unwrap();
     }
     db.verify().unwrap();
+}
+
+/// Writes, takes a checkpoint and backs it up.
+fn back_up(disk: &Arc<dyn Fs>, db: &Db, name: &str) -> backup::Copied {
+    let checkpoint = format!("/checkpoint-{name}");
+    db.checkpoint(checkpoint.as_ref()).unwrap();
+    backup::backup(&**disk, checkpoint.as_ref(), "/backups".as_ref(), name).unwrap()
+}
+
+#[test]
+fn backups_share_what_did_not_change_and_each_is_restored_whole() {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (db, _) = open_small(&disk).unwrap();
+    let mut states = vec![State::new()];
+    let mut write = |db: &Db, number: u8| {
+        let mut next = states.last().unwrap().clone();
+        for at in 0..20 {
+            let writes = round(number.wrapping_add(at));
+            db.write(batch(&trees(db), &writes)).unwrap();
+            apply(&mut next, &writes);
+        }
+        states.push(next);
+    };
+    write(&db, 0);
+    let first = back_up(&disk, &db, "one");
+    assert_eq!(first.copied_bytes, first.bytes);
+    write(&db, 100);
+    let second = back_up(&disk, &db, "two");
+    assert!(second.copied_bytes < second.bytes, "{second:?}");
+    let taken = backup::backup(&*disk, "/checkpoint-two".as_ref(), "/backups".as_ref(), "two");
+    assert!(matches!(taken, Err(Error::InvalidArgument { .. })));
+    drop(db);
+    let restore = |disk: &dyn Fs, name: &str, dir: &str| {
+        backup::restore(disk, "/backups".as_ref(), name, dir.as_ref())
+    };
+    for (at, name) in ["one", "two"].iter().enumerate() {
+        let dir = format!("/restored-{name}");
+        restore(&*disk, name, &dir).unwrap();
+        let (db, _) = open_small_in(&disk, &dir).unwrap();
+        assert_eq!(read_all(&db, &db.snapshot()).unwrap(), states[at + 1]);
+        db.verify().unwrap();
+    }
+    assert!(matches!(restore(&*disk, "three", "/x"), Err(Error::InvalidArgument { .. })));
+    assert!(matches!(restore(&*disk, "../LOCK", "/x"), Err(Error::InvalidArgument { .. })));
+    // Rot in any file of the repository is found before there is a database.
+    for (number, dir) in ["/backups/files", "/backups/backups"].into_iter().enumerate() {
+        for name in memory.list(dir.as_ref()).unwrap() {
+            let damaged = memory.crash_clone(meridian_vfs::CrashChoice::KeepEverything);
+            let file = Path::new(dir).join(&name);
+            damaged.flip_bit(&file, 100).unwrap();
+            let told = ["one", "two"].map(|name| restore(&damaged, name, &format!("/r-{name}")));
+            assert!(told.iter().any(Result::is_err), "{number} {}", file.display());
+            for (outcome, name) in told.iter().zip(["one", "two"]) {
+                let manifest = format!("/r-{name}/MANIFEST");
+                assert_eq!(damaged.exists(manifest.as_ref()).unwrap(), outcome.is_ok());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_leaves_whole_backups_only() {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (db, _) = open_small(&disk).unwrap();
+    let mut state = State::new();
+    for number in 0..30 {
+        db.write(batch(&trees(&db), &round(number))).unwrap();
+        apply(&mut state, &round(number));
+    }
+    let cuts = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let taken = cuts.clone();
+    memory.set_sync_hook(move |fs, point| {
+        for seed in [2 * point.number, 2 * point.number + 1] {
+            taken.lock().push(fs.crash_clone(meridian_vfs::CrashChoice::Torn(seed)));
+        }
+    });
+    back_up(&disk, &db, "one");
+    backup::restore(&*disk, "/backups".as_ref(), "one", "/restored".as_ref()).unwrap();
+    memory.clear_sync_hook();
+    let cuts = std::mem::take(&mut *cuts.lock());
+    let mut whole = 0;
+    for cut in cuts {
+        let there: Arc<dyn Fs> = Arc::new(cut);
+        for (list, dir) in [("/backups/backups/one", "/again"), ("/restored/MANIFEST", "/restored")]
+        {
+            if there.exists(list.as_ref()).unwrap() {
+                if dir == "/again" {
+                    backup::restore(&*there, "/backups".as_ref(), "one", dir.as_ref()).unwrap();
+                }
+                let (db, _) = open_small_in(&there, dir).unwrap();
+                assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
+                whole += 1;
+            }
+        }
+    }
+    assert!(whole > 5, "{whole}");
 }

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use meridian_vfs::Fs;
+
 use crate::db::{Core, Db};
 use crate::error::Error;
 use crate::tree::Tree;
 use crate::version::manifest::{self, Manifest};
+use crate::version::state::State;
 use crate::wal::format::BatchRecord;
 use crate::wal::reader::{Damage, Head, SegmentReader, Sink};
 use crate::wal::segment;
@@ -89,6 +92,37 @@ fn verify_segment(core: &Core, id: u64) -> Result<Option<u64>, Error> {
     let Head::Sound(header) = next.head() else { return Ok(None) };
     here.replay(Some(header.previous_len), &mut Strict)?;
     Ok(Some(header.previous_len))
+}
+
+/// Reads the log of a database that nobody has open. The last segment may end in a torn tail.
+pub(super) fn verify_log(
+    fs: &dyn Fs,
+    dir: &Path,
+    state: &State,
+    done: &mut dyn FnMut(&Path, u64),
+) -> Result<(), Error> {
+    let ids: Vec<u64> =
+        segment::list(fs, dir)?.into_iter().filter(|id| *id >= state.wal_floor).collect();
+    for (expected, (at, id)) in (state.wal_floor.max(1)..).zip(ids.iter().enumerate()) {
+        if *id != expected {
+            let path = segment::path(dir, expected);
+            return Err(Error::corruption(path, 0, "the segment is missing and the log needs it"));
+        }
+        let reader = SegmentReader::open(fs, dir, *id)?;
+        let next = ids.get(at + 1).map(|next| SegmentReader::open(fs, dir, *next)).transpose()?;
+        let mut claimed = match next.as_ref().map(SegmentReader::head) {
+            Some(Head::Sound(header)) => Some(header.previous_len),
+            _ => None,
+        };
+        if let (None, Some((segment, bytes))) = (claimed, state.closed)
+            && segment == *id
+        {
+            claimed = Some(bytes);
+        }
+        reader.replay(claimed, &mut Strict)?;
+        done(reader.path(), reader.len());
+    }
+    Ok(())
 }
 
 /// Takes every batch and no damage.

@@ -161,7 +161,7 @@ impl SegmentReader {
         } else {
             return Ok(None);
         };
-        let next = self.search(at, |reader, place, _header| Ok(reader.chunk(place)?.is_some()))?;
+        let next = self.next_chunk(at)?;
         let limit = claimed.unwrap_or(self.len);
         let to = next.filter(|next| *next < limit).unwrap_or(limit);
         sink.damaged(Damage { path: &self.path, from: at, to, what: &what })?;
@@ -180,7 +180,7 @@ impl SegmentReader {
     }
 
     /// The chunk at `at`, or `None` if there is no whole one.
-    fn chunk(&self, at: u64) -> Result<Option<(ChunkHeader, Vec<u8>)>, Error> {
+    pub(crate) fn chunk(&self, at: u64) -> Result<Option<(ChunkHeader, Vec<u8>)>, Error> {
         let Some(header) = self.chunk_header(at)? else { return Ok(None) };
         let start = at + CHUNK_HEADER as u64;
         if u64::from(header.len) > self.len - start {
@@ -204,6 +204,11 @@ impl SegmentReader {
         u64::from(header.segment) == self.id & 0xffff_ffff
             && header.offset == at
             && header.durable <= at
+    }
+
+    /// Where the first whole chunk at or behind `from` begins.
+    pub(crate) fn next_chunk(&self, from: u64) -> Result<Option<u64>, Error> {
+        self.search(from, |reader, place, _header| Ok(reader.chunk(place)?.is_some()))
     }
 
     /// Where behind `damaged` a chunk stands that was written when the byte at `damaged` was

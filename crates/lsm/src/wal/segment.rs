@@ -10,7 +10,7 @@ pub(crate) fn path(dir: &Path, id: u64) -> PathBuf {
     dir.join(format!("wal-{id:016x}.log"))
 }
 
-fn id_of(name: &Path) -> Option<u64> {
+pub(crate) fn id_of(name: &Path) -> Option<u64> {
     let hex = name.to_str()?.strip_prefix("wal-")?.strip_suffix(".log")?;
     if hex.len() == 16 { u64::from_str_radix(hex, 16).ok() } else { None }
 }
