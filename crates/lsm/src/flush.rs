@@ -41,6 +41,7 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
     let now_ms = core.now_ms();
     let stream = Stream {
         input: MergeIter::new(vec![source], Direction::Forward, Position::First)?,
+        end: None,
         snapshots: &snapshots,
         config: &config,
         is_bottom: &|_key| nothing_below,

@@ -2,6 +2,7 @@
 //! has some calls [`Core::poll_job`]. Also here: how much writers are slowed down.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::compaction::choice::{Choice, choose, everything, pending_bytes, slowdown_runs};
 use crate::compaction::execute::compact;
 use crate::compaction::limiter::Load;
+use crate::compaction::merge::Merge;
 use crate::compaction::view::{Claim, LevelsView};
 use crate::db::Core;
 use crate::error::Error;
@@ -18,6 +20,7 @@ use crate::options::{
     Compaction, L0_SLOWDOWN_FACTOR, L0_STOP_FACTOR, PENDING_SLOWDOWN_BYTES, PENDING_STOP_BYTES,
     SEALED_SLOWDOWN, SEALED_STOP, WAL_SEGMENTS_KEPT,
 };
+use crate::table::reader::Table;
 use crate::tree::Tree;
 use crate::version::levels::Version;
 
@@ -51,6 +54,8 @@ struct Running {
     compacting: BTreeMap<u32, Vec<Claim>>,
     /// Trees that somebody wants whole: no further compaction of them begins.
     reserved: BTreeSet<u32>,
+    /// Merges with parts that anybody may take.
+    parted: Vec<Arc<Merge>>,
     failure: Option<Error>,
     stopping: bool,
     /// Rises with everything that may make work or room: who looked before the last rise looks
@@ -75,6 +80,7 @@ pub(crate) struct Jobs {
 enum Job {
     Flush(Tree),
     Compact(Tree, Choice, Claim),
+    Part(Arc<Merge>, usize),
     Remove,
 }
 
@@ -197,6 +203,10 @@ impl Core {
                 let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim };
                 compact(self, &tree, &choice)
             }
+            Job::Part(merge, part) => {
+                merge.run(self, part);
+                Ok(())
+            }
             Job::Remove => self.remove_garbage(),
         }
     }
@@ -208,6 +218,10 @@ impl Core {
         if let Some(tree) = fullest.filter(|tree| !tree.view().sealed.is_empty()) {
             running.flushing.insert(tree.id());
             return Some(Job::Flush(tree.clone()));
+        }
+        let taken = running.parted.iter().find_map(|merge| Some((merge.clone(), merge.take()?)));
+        if let Some((merge, part)) = taken {
+            return Some(Job::Part(merge, part));
         }
         for tree in trees.values().filter(|tree| !running.reserved.contains(&tree.id())) {
             let claims = running.compacting.entry(tree.id()).or_default();
@@ -222,6 +236,18 @@ impl Core {
             }
         }
         (!self.garbage.is_empty()).then_some(Job::Remove)
+    }
+
+    /// Carries out a merge; if it has parts, together with whoever looks for work meanwhile.
+    pub(crate) fn merge(&self, merge: &Arc<Merge>) -> Result<Vec<Arc<Table>>, Error> {
+        if !merge.is_parted() {
+            return merge.finish(self);
+        }
+        self.jobs.running.lock().parted.push(merge.clone());
+        self.jobs.notify();
+        let outcome = merge.finish(self);
+        self.jobs.running.lock().parted.retain(|other| !Arc::ptr_eq(other, merge));
+        outcome
     }
 
     /// What the rate limit follows.

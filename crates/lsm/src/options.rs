@@ -112,6 +112,9 @@ pub struct DbOptions {
     pub table_bytes: u64,
     /// Default [`OnDamage::Refuse`]: nothing that was durable is given up without being asked.
     pub on_damage: OnDamage,
+    /// Parts of a large compaction that may be written at once, by as many threads. Default 4; 1: no
+    /// parts. A part has at least `table_bytes`.
+    pub subcompactions: usize,
     /// How fast flushes and compactions write. Default: no limit.
     pub rate_limit: RateLimit,
 }
@@ -126,6 +129,7 @@ impl Default for DbOptions {
             wal_segment_age: Duration::from_secs(600),
             table_bytes: 64 << 20,
             on_damage: OnDamage::default(),
+            subcompactions: 4,
             rate_limit: RateLimit::default(),
         }
     }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::choice::{Action, Choice};
-use super::stream::{Filter, Stream};
+use super::merge::Merge;
+use super::stream::Stream;
 use crate::db::Core;
 use crate::error::Error;
 use crate::flush::forsake;
 use crate::key::{ValueKind, kind_of};
 use crate::options::TreeConfig;
-use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
-use crate::table::cursor::{LevelCursor, TableCursor};
 use crate::table::reader::Table;
 use crate::table::writer::TableWriter;
 use crate::tree::{Tree, View};
@@ -31,40 +30,8 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
             return exchange(core, tree, &inputs, &[], choice.output);
         }
     }
-    let mut sources = Vec::new();
-    for (level, tables) in version.levels().iter().enumerate() {
-        let chosen = tables.iter().filter(is_input).cloned();
-        if level == 0 {
-            sources.extend(chosen.map(|table| Source::Table(TableCursor::new(table, false))));
-        } else {
-            sources.push(Source::Level(LevelCursor::new(chosen.collect(), false)));
-        }
-    }
-    // In this order: a snapshot that is not in the list is not older than `visible`, and newer than
-    // everything in the inputs.
-    let visible = core.shared.visible();
-    let snapshots = core.shared.snapshots.held();
-    let config = tree.config();
-    let oldest = inputs.iter().map(|table| table.record.min_seqno).min().unwrap_or(0);
-    let read = |key: &[u8]| tree.get_as_of(key, visible);
-    let now_ms = core.now_ms();
-    let stream = Stream {
-        input: MergeIter::new(sources, Direction::Forward, Position::First)?,
-        snapshots: &snapshots,
-        config: &config,
-        is_bottom: &|key| !version.has_older(choice.output, oldest, key),
-        filter: Filter::begin(&config, now_ms, &read),
-    };
-    let written = inputs.iter().map(|table| table.record.times.written).max().unwrap_or(0);
-    // A run of level 0 is one table.
-    let table_bytes = if choice.output == 0 { u64::MAX } else { core.options.table_bytes };
-    let target = Target {
-        level: choice.output,
-        hold: true,
-        table_bytes,
-        times: TableTimes { written, made: now_ms, ..TableTimes::default() },
-    };
-    let outputs = write_tables(core, &config, stream, target)?;
+    let merge = Arc::new(Merge::new(core, tree, version.clone(), choice, &inputs));
+    let outputs = core.merge(&merge)?;
     let read: u64 = inputs.iter().map(|table| table.record.bytes).sum();
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
     exchange(core, tree, &inputs, &outputs, choice.output)?;

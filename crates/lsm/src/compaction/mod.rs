@@ -10,6 +10,7 @@ pub(crate) mod execute;
 mod expired;
 mod leveled;
 pub(crate) mod limiter;
+pub(crate) mod merge;
 pub(crate) mod stream;
 mod tiered;
 pub(crate) mod view;

@@ -67,6 +67,8 @@ impl<'a> Filter<'a> {
 
 pub(crate) struct Stream<'a> {
     pub(crate) input: MergeIter,
+    /// Where it ends, if not with the input.
+    pub(crate) end: Option<&'a [u8]>,
     /// Ascending.
     pub(crate) snapshots: &'a [Seqno],
     pub(crate) config: &'a TreeConfig,
@@ -82,7 +84,7 @@ impl Stream<'_> {
 
     /// The next key, with what is kept of it (newest first, maybe nothing).
     pub(crate) fn next_key(&mut self) -> Result<Option<(Bytes, Vec<Kept>)>, Error> {
-        if !self.input.valid() {
+        if !self.input.valid() || self.end.is_some_and(|end| self.input.key() >= end) {
             return Ok(None);
         }
         let key = Bytes::copy_from_slice(self.input.key());
