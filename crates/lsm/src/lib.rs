@@ -20,7 +20,7 @@
 //! - readers never see part of a batch, nor a batch without the older ones;
 //! - corruption is an error that names file and offset, never a missing or a wrong value;
 //! - a failed write or sync of log or manifest stops all writes: it is never tried again as if it
-//!   had worked;
+//!   had worked; only a full disk passes, for its append wrote nothing that anything relies on;
 //! - the database owns no threads and no clock; [`Workers`] brings both.
 
 #![deny(missing_docs)]

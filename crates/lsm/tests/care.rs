@@ -135,6 +135,31 @@ fn ingested_keys_go_as_deep_as_they_may() {
 }
 
 #[test]
+fn what_is_written_while_an_ingest_runs_is_newer() {
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let (db, _) = open_small(&disk).unwrap();
+    let mut state = State::new();
+    let write = |state: &mut State, writes: &[Write]| {
+        db.write(batch(&trees(&db), writes)).unwrap();
+        apply(state, writes);
+    };
+    write(&mut state, &[Write::Put(0, 1, vec![1]), Write::Put(0, 2, vec![1])]);
+    let keys = [1, 2].map(|k| common::oracle::key(k));
+    state.extend(keys.iter().map(|key| ((0, key.clone()), vec![9; 60])));
+    // The second row is asked for when the first one's table has been begun.
+    let rows = keys.iter().enumerate().map(|(at, key)| {
+        if at == 1 {
+            write(&mut state, &[Write::Merge(0, 1, 7), Write::Put(0, 2, vec![5])]);
+        }
+        (key, [9; 60])
+    });
+    db.ingest(&trees(&db)[0], rows).unwrap();
+    assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
+    db.compact("a").unwrap();
+    assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
+}
+
+#[test]
 fn an_ingest_that_fails_brings_nothing() {
     let disk = MemFs::new();
     let shared: Arc<dyn Fs> = Arc::new(disk.clone());

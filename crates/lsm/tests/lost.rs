@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{DIR, config};
-use meridian_lsm::{Db, DbOptions, Error, OnDamage, Recovery, WriteBatch};
-use meridian_vfs::{CrashChoice, Fs, MemFs};
+use meridian_lsm::{Db, DbOptions, Error, OnDamage, Recovery, Tree, TreeConfig, WriteBatch};
+use meridian_vfs::{CrashChoice, Fault, FaultFs, FaultRule, Fs, MemFs, Op};
 use parking_lot::Mutex;
 
 const WRITES: u64 = 60;
@@ -170,4 +170,60 @@ fn a_power_cut_while_damage_is_dealt_with_loses_nothing_more() {
         // Whoever was cut off before it heard of the loss still finds the damaged file.
         assert_eq!(recovery.set_aside.len(), 1);
     }
+}
+
+#[test]
+fn short_reads_do_not_hide_that_the_damaged_was_durable() {
+    let fs = build(0, false);
+    let file = segments(&fs).pop().unwrap();
+    fs.flip_bit(&file, 60 * 8).unwrap();
+    for most in [1, 50, 200] {
+        let faulty = FaultFs::new(Arc::new(fs.crash_clone(CrashChoice::KeepEverything)));
+        let (op, fault) = (Op::Read, Fault::ShortRead(most));
+        faulty.inject(FaultRule { op, path: ".log".into(), nth: 1, sticky: true, fault });
+        let opened =
+            Db::open(Arc::new(faulty), Path::new(DIR), DbOptions::default(), vec![config("t")]);
+        let told = opened.unwrap_err();
+        assert!(matches!(&told, Error::Corruption { file: named, .. } if *named == file), "{told}");
+    }
+}
+
+/// A tree's tables may be ahead of the log that another tree still needs.
+#[test]
+fn numbers_that_only_tables_know_are_not_given_out_again() {
+    let fs = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+    let open_two = |on_damage| {
+        let options = DbOptions { on_damage, wal_segment_bytes: 40 << 10, ..DbOptions::default() };
+        let tree = |name| TreeConfig { memtable_bytes: 64 << 10, ..config(name) };
+        Db::open(disk.clone(), Path::new(DIR), options, vec![tree("t"), tree("u")])
+    };
+    let (db, _) = open_two(OnDamage::Refuse).unwrap();
+    let (t, u) = (db.tree("t").unwrap(), db.tree("u").unwrap());
+    let put = |tree: &Tree, value: u8| {
+        let mut batch = WriteBatch::new();
+        batch.put(tree, "k", [value; 900]);
+        db.write(batch).unwrap().seqno()
+    };
+    put(&u, 0);
+    while db.stats().trees[0].flushes == 0 {
+        put(&t, 1);
+        if db.stats().trees.iter().any(|tree| tree.sealed_memtables > 0) {
+            db.poll_job().unwrap();
+        }
+    }
+    drop((t, u));
+    db.close().unwrap();
+    for file in segments(&fs).iter().skip(1) {
+        fs.remove(file).unwrap();
+    }
+    let (db, recovery) = open_two(OnDamage::OpenAndReport).unwrap();
+    assert!(!recovery.lost.is_empty());
+    let t = db.tree("t").unwrap();
+    assert_eq!(t.get_latest(b"k").unwrap().unwrap(), [1; 900][..]);
+    let mut batch = WriteBatch::new();
+    batch.put(&t, "k", "newest");
+    db.write(batch).unwrap();
+    db.flush().unwrap();
+    assert_eq!(t.get_latest(b"k").unwrap().unwrap(), "newest");
 }
