@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::arena::Arena;
 use crate::key::{ValueKind, kind_of, pack, seqno_of};
+use crate::table::prefetch::prefetch;
 
 /// With one in four going up, 4^12 entries keep the expected search logarithmic.
 const MAX_HEIGHT: usize = 12;
@@ -132,7 +133,10 @@ impl SkipList {
         let tag = pack(seqno, kind);
         let prefix = prefix_of(key);
         let height = random_height(tag ^ prefix.rotate_left(32));
-        self.height.fetch_max(height, Ordering::Relaxed);
+        // A load first: the line is shared by all writers, and next to nothing ever raises it.
+        if self.height.load(Ordering::Relaxed) < height {
+            self.height.fetch_max(height, Ordering::Relaxed);
+        }
         let mut splice = Splice {
             before: [self.head.as_ptr(); MAX_HEIGHT],
             after: [ptr::null_mut(); MAX_HEIGHT],
@@ -211,13 +215,20 @@ impl SkipList {
             }
             // Somebody linked a node here. Nothing is ever removed, so the search may go on from
             // the old place.
-            let (before, after) = self.advance(splice.before[level], level, at.0, at.1, at.2);
+            let nobody = ptr::null_mut();
+            let (before, after) =
+                self.advance(splice.before[level], level, at.0, at.1, at.2, nobody);
             splice.before[level] = before;
             splice.after[level] = after;
         }
     }
 
-    /// Goes right on `level` from `before` while nodes sort before the target.
+    /// Goes right on `level` from `before` while nodes sort before the target. `refused` is null or
+    /// a node known not to.
+    ///
+    /// The cost of a search is the wait for nodes that no cache holds, one behind the other. While
+    /// the next node of this level is waited for, that of the level below is already asked for: one
+    /// of the two is where the search goes on.
     #[inline]
     fn advance(
         &self,
@@ -226,10 +237,19 @@ impl SkipList {
         key: &[u8],
         prefix: u64,
         tag: u64,
+        refused: *mut Node,
     ) -> (*const Link, *mut Node) {
         loop {
             // SAFETY: `before` is a tower of this list that is higher than `level`.
             let next = unsafe { (*before.add(level)).load(Ordering::Acquire) };
+            if next == refused {
+                return (before, next);
+            }
+            if let Some(below) = level.checked_sub(1) {
+                // SAFETY: as above; only the address is used.
+                let below = unsafe { (*before.add(below)).load(Ordering::Relaxed) };
+                prefetch(below.cast_const());
+            }
             // SAFETY: links hold null or published nodes.
             match unsafe { NodeRef::new(next) } {
                 Some(node) if node.compare(key, prefix, tag) == Order::Less => {
@@ -248,14 +268,14 @@ impl SkipList {
         match splice {
             Some(splice) => {
                 for level in (0..top).rev() {
-                    (before, found) = self.advance(before, level, key, prefix, tag);
+                    (before, found) = self.advance(before, level, key, prefix, tag, found);
                     splice.before[level] = before;
                     splice.after[level] = found;
                 }
             }
             None => {
                 for level in (0..top).rev() {
-                    (before, found) = self.advance(before, level, key, prefix, tag);
+                    (before, found) = self.advance(before, level, key, prefix, tag, found);
                 }
             }
         }
@@ -301,7 +321,13 @@ impl SkipList {
 
     pub(crate) fn next<'a>(&'a self, node: NodeRef<'a>) -> Option<NodeRef<'a>> {
         // SAFETY: every node has a link on level 0; links hold null or published nodes.
-        unsafe { NodeRef::new((*node.links()).load(Ordering::Acquire)) }
+        let next = unsafe { NodeRef::new((*node.links()).load(Ordering::Acquire)) }?;
+        // Neighbours lie anywhere in the arena: the one behind is asked for while this one is read.
+        // SAFETY: as above.
+        let behind = unsafe { (*next.links()).load(Ordering::Relaxed) }.cast_const();
+        prefetch(behind);
+        prefetch(behind.wrapping_byte_add(64));
+        Some(next)
     }
 
     /// # Safety
