@@ -1,5 +1,10 @@
 //! The sparse index: for each data block a key at or behind its last one and before the next
 //! block's first, and where it is. Held in memory, whole.
+//!
+//! A search compares numbers that lie side by side: of each separator the eight bytes behind what
+//! all separators share. Only where they are equal are separators compared.
+
+use std::cmp::Ordering;
 
 use bytes::Bytes;
 
@@ -17,6 +22,10 @@ struct IndexEntry {
 pub(crate) struct Index {
     data: Bytes,
     entries: Vec<IndexEntry>,
+    /// How many bytes all separators begin with in common.
+    shared: usize,
+    /// The next eight of each, big endian, zero-padded.
+    prefixes: Vec<u64>,
 }
 
 pub(crate) fn encode_entry(out: &mut Vec<u8>, separator: &[u8], handle: Handle) {
@@ -42,7 +51,17 @@ impl Index {
         if entries.is_empty() {
             return Err(Malformed);
         }
-        Ok(Self { data, entries })
+        let mut index = Self { data, entries, shared: 0, prefixes: Vec::new() };
+        let (first, last) = (index.separator(0), index.separator(index.len() - 1));
+        index.shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        let prefix = |at| prefix_behind(index.separator(at), index.shared);
+        let prefixes: Vec<u64> = (0..index.len()).map(prefix).collect();
+        // Separators ascend, so all between the first and the last share what those two share.
+        if !prefixes.is_sorted() {
+            return Err(Malformed);
+        }
+        index.prefixes = prefixes;
+        Ok(index)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -51,7 +70,7 @@ impl Index {
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.data.len() + self.entries.len() * size_of::<IndexEntry>()
+        self.data.len() + self.entries.len() * (size_of::<IndexEntry>() + size_of::<u64>())
     }
 
     pub(crate) fn separator(&self, at: usize) -> &[u8] {
@@ -66,13 +85,33 @@ impl Index {
 
     /// The first block that may hold `key` or something behind it; `len()` if there is none.
     pub(crate) fn find(&self, key: &[u8]) -> usize {
-        let (mut low, mut high) = (0, self.entries.len());
+        let head = &key[..self.shared.min(key.len())];
+        match head.cmp(&self.separator(0)[..self.shared]) {
+            Ordering::Less => return 0,
+            Ordering::Greater => return self.len(),
+            Ordering::Equal => {}
+        }
+        let prefix = prefix_behind(key, self.shared);
+        let mut low = self.prefixes.partition_point(|other| *other < prefix);
+        let equal = self.prefixes[low..].iter();
+        let mut high = low + equal.take_while(|other| **other == prefix).count();
         while low < high {
             let middle = low.midpoint(high);
             if self.separator(middle) < key { low = middle + 1 } else { high = middle }
         }
         low
     }
+}
+
+/// The eight bytes of a key from `at` on.
+fn prefix_behind(key: &[u8], at: usize) -> u64 {
+    let rest = key.get(at..).unwrap_or_default();
+    if let Some(head) = rest.first_chunk::<8>() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; 8];
+    head[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(head)
 }
 
 /// A short key at or behind `last` and before `next`; equal to `last` if there is no shorter one.
@@ -85,5 +124,42 @@ pub(crate) fn separator(last: &[u8], next: &[u8]) -> Vec<u8> {
             short
         }
         _ => last.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn finds_what_a_plain_search_finds(
+            head in proptest::collection::vec(0..2u8, 0..10),
+            tails in proptest::collection::vec(proptest::collection::vec(0..3u8, 0..12), 1..40),
+            probe in proptest::collection::vec(0..3u8, 0..20),
+        ) {
+            let mut keys: Vec<Vec<u8>> =
+                tails.into_iter().map(|tail| [head.as_slice(), &tail].concat()).collect();
+            keys.sort();
+            let mut data = Vec::new();
+            for key in &keys {
+                encode_entry(&mut data, key, Handle::default());
+            }
+            let index = Index::parse(Bytes::from(data)).unwrap();
+            let behind = [head.as_slice(), &probe].concat();
+            for key in keys.iter().chain([&probe, &behind]) {
+                let plain = keys.partition_point(|other| other < key);
+                prop_assert_eq!(index.find(key), plain, "{:?} in {:?}", key, keys);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>, key: Vec<u8>) {
+            if let Ok(index) = Index::parse(Bytes::from(bytes)) {
+                prop_assert!(index.find(&key) <= index.len());
+            }
+        }
     }
 }

@@ -58,9 +58,10 @@ impl BlockCursor {
         if entry.shared > self.key.len() {
             return Err(Malformed);
         }
+        let tag = entry.tag()?;
         self.key.truncate(entry.shared);
         self.key.extend_from_slice(entry.delta);
-        self.tag = entry.tag;
+        self.tag = tag;
         self.value = entry.value;
         self.start = Some(self.end);
         self.end = entry.end;

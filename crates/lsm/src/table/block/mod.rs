@@ -16,11 +16,17 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 
+use super::prefetch::{prefetch, prefetch_all};
 use crate::coding::{Decoder, Malformed};
 use crate::key::{MAX_SEQNO, Seqno, ValueKind, compare, kind_of, pack, seqno_of};
 
 /// Entries between two whole keys.
 const RESTART: usize = 16;
+
+/// Most whole keys that are asked for at once: those of the usual block.
+const PREFETCHED_RESTARTS: usize = 12;
+/// Most bytes of entries that are asked for at once: small values between two whole keys.
+const PREFETCHED_BYTES: usize = 2 << 10;
 
 /// A raw block, ready to be searched. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,9 +42,72 @@ pub(crate) struct Block {
 struct Entry<'a> {
     shared: usize,
     delta: &'a [u8],
-    tag: u64,
+    /// Seqno and kind as they are stored; not looked at in entries that a search passes over.
+    packed: u64,
     value: Range<usize>,
     end: usize,
+}
+
+impl Entry<'_> {
+    #[inline]
+    fn tag(&self) -> Result<u64, Malformed> {
+        let seqno = self.packed >> 2;
+        let kind = ValueKind::from_u8(self.packed.to_le_bytes()[0] & 3).ok_or(Malformed)?;
+        if seqno > MAX_SEQNO { Err(Malformed) } else { Ok(pack(seqno, kind)) }
+    }
+}
+
+/// The four numbers before an entry's key.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    shared: usize,
+    unshared: usize,
+    value_len: usize,
+    packed: u64,
+    /// Bytes that they take.
+    len: usize,
+}
+
+impl Head {
+    /// As [`Head::long`], for the usual lengths: two of one byte, one of at most two, and a number
+    /// of at most eight, without a branch for each byte.
+    #[inline]
+    fn short(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.first_chunk::<12>()?;
+        let [shared, unshared, low, high, ..] = *bytes;
+        if (shared | unshared) >= 0x80 || (low >= 0x80 && high >= 0x80) {
+            return None;
+        }
+        let (value_len, at) = if low < 0x80 {
+            (usize::from(low), 3)
+        } else {
+            (usize::from(low & 0x7f) | usize::from(high) << 7, 4)
+        };
+        let word = u64::from_le_bytes(*bytes[at..].first_chunk::<8>()?);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return None;
+        }
+        // Everything up to the first byte without the top bit, its groups of seven bits pushed
+        // together in pairs, in fours, in eights.
+        let groups = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let pairs = groups & 0x007f_007f_007f_007f | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+        let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+        let packed = fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4;
+        let len = at + ends.trailing_zeros() as usize / 8 + 1;
+        let (shared, unshared) = (usize::from(shared), usize::from(unshared));
+        Some(Self { shared, unshared, value_len, packed, len })
+    }
+
+    #[cold]
+    fn long(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut decoder = Decoder::new(bytes);
+        let shared = decoder.varint_len()?;
+        let unshared = decoder.varint_len()?;
+        let value_len = decoder.varint_len()?;
+        let packed = decoder.varint()?;
+        Ok(Self { shared, unshared, value_len, packed, len: bytes.len() - decoder.remaining() })
+    }
 }
 
 /// Where a search for a key ended.
@@ -84,21 +153,38 @@ impl Block {
     #[inline]
     fn entry(&self, at: usize) -> Result<Entry<'_>, Malformed> {
         let rest = self.data.get(at..self.entries_end).ok_or(Malformed)?;
-        let mut decoder = Decoder::new(rest);
-        let shared = decoder.varint_len()?;
-        let unshared = decoder.varint_len()?;
-        let value_len = decoder.varint_len()?;
-        let packed = decoder.varint()?;
-        let delta = decoder.take(unshared)?;
-        let start = self.entries_end - decoder.remaining();
-        decoder.take(value_len)?;
-        let seqno = packed >> 2;
-        let kind = ValueKind::from_u8(packed.to_le_bytes()[0] & 3).ok_or(Malformed)?;
-        if seqno > MAX_SEQNO {
+        let head = match Head::short(rest) {
+            Some(head) => head,
+            None => Head::long(rest)?,
+        };
+        let value = head.len.checked_add(head.unshared).ok_or(Malformed)?;
+        let end = value.checked_add(head.value_len).ok_or(Malformed)?;
+        if end > rest.len() {
             return Err(Malformed);
         }
-        let tag = pack(seqno, kind);
-        Ok(Entry { shared, delta, tag, value: start..start + value_len, end: start + value_len })
+        let delta = rest.get(head.len..value).ok_or(Malformed)?;
+        let value = at + value..at + end;
+        Ok(Entry { shared: head.shared, delta, packed: head.packed, value, end: at + end })
+    }
+
+    /// Asks for all the whole keys that a search will compare, if they are few.
+    #[inline]
+    fn prefetch_restarts(&self) {
+        if self.restarts <= PREFETCHED_RESTARTS {
+            for at in 1..self.restarts {
+                if let Ok(offset) = self.restart(at) {
+                    prefetch(&raw const self.data[offset]);
+                }
+            }
+        }
+    }
+
+    /// Asks for the entries from `start`, one of the restarts, up to the next one.
+    #[inline]
+    fn prefetch_entries(&self, start: usize) {
+        let end =
+            self.entries_end.min(start + PREFETCHED_BYTES.min(self.entries_end / self.restarts));
+        prefetch_all(self.data.get(start..end).unwrap_or_default());
     }
 
     /// The last restart whose entry sorts before `(key, tag)`, or the first one.
@@ -110,7 +196,7 @@ impl Block {
             if entry.shared != 0 {
                 return Err(Malformed);
             }
-            if compare((entry.delta, entry.tag), (key, tag)) == Ordering::Less {
+            if compare((entry.delta, entry.tag()?), (key, tag)) == Ordering::Less {
                 low = middle;
             } else {
                 high = middle;
@@ -129,7 +215,9 @@ impl Block {
         tag: u64,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
     ) -> Result<Visited, Malformed> {
+        self.prefetch_restarts();
         let mut at = self.restart_before(key, tag)?;
+        self.prefetch_entries(at);
         let mut matched = 0;
         while at < self.entries_end {
             let entry = self.entry(at)?;
@@ -141,13 +229,16 @@ impl Block {
             let rest = &key[entry.shared..];
             let common = common_prefix(entry.delta, rest);
             matched = entry.shared + common;
-            match entry.delta[common..].cmp(&rest[common..]) {
+            match entry.delta.get(common).cmp(&rest.get(common)) {
                 Ordering::Less => {}
                 Ordering::Greater => return Ok(Visited::Past),
-                Ordering::Equal if entry.tag > tag => {}
                 Ordering::Equal => {
+                    let found = entry.tag()?;
+                    if found > tag {
+                        continue;
+                    }
                     let value = self.slice(entry.value);
-                    if visit(seqno_of(entry.tag), kind_of(entry.tag), value).is_break() {
+                    if visit(seqno_of(found), kind_of(found), value).is_break() {
                         return Ok(Visited::Enough);
                     }
                 }
@@ -158,5 +249,63 @@ impl Block {
 }
 
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let mut common = 0;
+    // Eight at a time: the first byte that differs is the lowest one of the difference.
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return common + difference.trailing_zeros() as usize / 8;
+        }
+        common += 8;
+    }
+    let rest = a[common..].iter().zip(&b[common..]);
+    common + rest.take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::coding::put_varint;
+
+    proptest! {
+        #[test]
+        fn short_heads_are_read_as_long_ones(
+            numbers in proptest::array::uniform3(prop_oneof![0..128usize, 0..40_000usize]),
+            packed in any::<u64>(),
+            shift in 0..64u32,
+            rest: Vec<u8>,
+        ) {
+            let mut bytes = Vec::new();
+            for number in numbers {
+                put_varint(&mut bytes, number as u64);
+            }
+            put_varint(&mut bytes, packed >> shift);
+            let len = bytes.len();
+            bytes.extend(rest);
+            let long = Head::long(&bytes).unwrap();
+            prop_assert_eq!((long.shared, long.packed, long.len), (numbers[0], packed >> shift, len));
+            if let Some(short) = Head::short(&bytes) {
+                prop_assert_eq!(short, long);
+            }
+        }
+
+        #[test]
+        fn any_head_is_read_the_same_or_left_to_the_long_way(bytes: Vec<u8>) {
+            if let Some(short) = Head::short(&bytes) {
+                prop_assert_eq!(Ok(short), Head::long(&bytes));
+            }
+        }
+
+        #[test]
+        fn common_prefixes_end_at_the_first_difference(
+            a in proptest::collection::vec(0..2u8, 0..40),
+            b in proptest::collection::vec(0..2u8, 0..40),
+        ) {
+            let slow = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            prop_assert_eq!(common_prefix(&a, &b), slow);
+            prop_assert_eq!(common_prefix(&a, &a), a.len());
+        }
+    }
 }
