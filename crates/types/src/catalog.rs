@@ -104,9 +104,46 @@ impl std::str::FromStr for Compression {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compaction {
-    /// Levels, each ten times the one above.
+    /// Levels, each ten times the one above: least space, fewest files a read, most writing.
     #[default]
     Leveled,
+    /// Files of about one size become one: least writing, more space.
+    SizeTiered,
+    /// Size-tiered within a window of time, one run for each that is over: for what is written in
+    /// the order of time. The window follows from the table's default TTL.
+    TimeWindow,
+    /// Size-tiered while young, leveled below.
+    Hybrid,
+}
+
+impl Compaction {
+    /// All of them.
+    pub const EVERY: [Self; 4] = [Self::Leveled, Self::SizeTiered, Self::TimeWindow, Self::Hybrid];
+
+    /// The name at every door.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leveled => "leveled",
+            Self::SizeTiered => "size_tiered",
+            Self::TimeWindow => "time_window",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+impl std::str::FromStr for Compaction {
+    type Err = CatalogError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::EVERY.into_iter().find(|c| c.name() == text).ok_or_else(|| {
+            CatalogError::UnknownOption {
+                option: "compaction",
+                given: text.to_owned(),
+                allowed: "leveled, size_tiered, time_window, hybrid",
+            }
+        })
+    }
 }
 
 /// What can be chosen for a table when it is created.
@@ -393,6 +430,15 @@ mod tests {
             taken.restore_table(&def.name, def.options.clone(), def.version).unwrap();
         }
         assert_eq!(taken, both);
+    }
+
+    #[test]
+    fn every_compaction_is_called_the_same_at_every_door() {
+        for compaction in Compaction::EVERY {
+            assert_eq!(compaction.name().parse(), Ok(compaction));
+        }
+        let told = "sideways".parse::<Compaction>().unwrap_err().to_string();
+        assert!(told.contains("`sideways` is no compaction; use one of leveled"), "{told}");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use meridian_service::{CreateKeyspace, CreateTable, Outcome, Request, TableView};
-use meridian_types::{Compression, ConflictPolicy, KeyspaceDef, TableDef, TableName, TableOptions};
+use meridian_types::{
+    Compaction, Compression, ConflictPolicy, KeyspaceDef, TableDef, TableName, TableOptions,
+};
 use serde_json::{Value, json};
 
 use super::connect::{ConnectArgs, Session, duration};
@@ -32,6 +34,9 @@ enum TableCommand {
         /// none, lz4, snappy or zstd.
         #[arg(long, default_value = "lz4")]
         compression: Compression,
+        /// leveled, size_tiered, time_window or hybrid.
+        #[arg(long, default_value = "leveled")]
+        compaction: Compaction,
         /// A table of that name is fine, whatever its options.
         #[arg(long)]
         if_not_exists: bool,
@@ -87,15 +92,19 @@ pub(super) async fn keyspace(args: KeyspaceArgs, output: Output) -> Result<(), F
 
 pub(super) async fn tables(args: TableArgs, output: Output) -> Result<(), Failure> {
     match args.command {
-        TableCommand::Create { name, policy, ttl, compression, if_not_exists, connect } => {
+        TableCommand::Create {
+            name,
+            policy,
+            ttl,
+            compression,
+            compaction,
+            if_not_exists,
+            connect,
+        } => {
             let session = connect.open().await?;
             let millis = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-            let options = TableOptions {
-                policy,
-                default_ttl_ms: ttl.map(millis),
-                compression,
-                ..TableOptions::default()
-            };
+            let options =
+                TableOptions { policy, default_ttl_ms: ttl.map(millis), compression, compaction };
             let new = create(&session, &name, options, if_not_exists, output).await?;
             created(&format!("table {name} ({})", policy.name()), new, output)
         }
@@ -178,22 +187,23 @@ fn list(keyspaces: &[KeyspaceDef], tables: &[TableDef], output: Output) -> Resul
     if output.json {
         return output.line(json!({ "keyspaces": keyspaces, "tables": tables }));
     }
-    let mut rows = table(["table", "policy", "replication", "ttl", "compression"]);
+    let mut rows = table(["table", "policy", "replication", "ttl", "compression", "compaction"]);
     for keyspace in keyspaces {
         let replication = replication_text(&keyspace.replication);
         let mut mine = tables.iter().filter(|table| table.keyspace == keyspace.id).peekable();
         if mine.peek().is_none() {
             let name = format!("{} (no tables)", keyspace.name);
-            rows.add_row([&name, "", &replication, "", ""]);
+            rows.add_row([&name, "", &replication, "", "", ""]);
         }
         for table in mine {
-            let TableOptions { policy, default_ttl_ms, compression, .. } = &table.options;
+            let TableOptions { policy, default_ttl_ms, compression, compaction } = &table.options;
             rows.add_row([
                 table.name.as_str(),
                 policy.name(),
                 &replication,
                 &ttl_text(*default_ttl_ms),
                 compression.name(),
+                compaction.name(),
             ]);
         }
     }
@@ -218,6 +228,7 @@ fn description(view: &TableView, output: Output) -> Result<(), Failure> {
     rows.add_row(["replication", &replication_text(replication)]);
     rows.add_row(["default TTL", &ttl_text(def.options.default_ttl_ms)]);
     rows.add_row(["compression", def.options.compression.name()]);
+    rows.add_row(["compaction", def.options.compaction.name()]);
     rows.add_row(["rows on this node, estimated", &estimated_rows.to_string()]);
     rows.add_row(["bytes on this node's disk", &disk_bytes.to_string()]);
     output.line(rows)

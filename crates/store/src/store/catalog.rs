@@ -3,8 +3,8 @@
 //! INVARIANT: a definition is durable in the metadata before its tree exists, and its tree exists
 //! before anybody sees the definition.
 
-use meridian_lsm::{Compression, TreeConfig};
-use meridian_types::Compression as TableCompression;
+use meridian_lsm::{Compaction, Compression, Tiers, TreeConfig};
+use meridian_types::{Compaction as TableCompaction, Compression as TableCompression};
 
 use super::*;
 use crate::merge::RowMerge;
@@ -98,11 +98,74 @@ impl Inner {
                 TableCompression::Snappy => Compression::Snappy,
                 TableCompression::Zstd => Compression::Zstd(ZSTD_LEVEL),
             },
+            compaction: compaction_of(def),
             ..TreeConfig::new(records::tree_name(def.id))
                 .with_merge(Arc::new(RowMerge::new(policy.clone())))
         };
         let tree = self.db.create_tree(config)?;
         policy.set(def.options.policy);
         Ok(Table { def: Arc::new(def.clone()), tree, policy, vnodes })
+    }
+}
+
+/// A table's default TTL spans this many windows: few enough runs for a read, and what expires
+/// together lies together.
+const WINDOWS_A_TTL: u64 = 20;
+/// The window of a table without a TTL, in milliseconds, and the longest: a day.
+const LONGEST_WINDOW: u64 = 24 * 60 * SHORTEST_WINDOW;
+/// A minute.
+const SHORTEST_WINDOW: u64 = 60_000;
+/// A young run of this many bytes of a hybrid tree goes down to its levels.
+const HYBRID_RUN_BYTES: u64 = 256 << 20;
+const HYBRID_FACTOR: u64 = 10;
+
+fn compaction_of(def: &TableDef) -> Compaction {
+    let tiers = Tiers::default();
+    match def.options.compaction {
+        TableCompaction::Leveled => Compaction::default(),
+        TableCompaction::SizeTiered => Compaction::SizeTiered(tiers),
+        TableCompaction::TimeWindow => {
+            let window = def.options.default_ttl_ms.map_or(LONGEST_WINDOW, |ttl| {
+                (ttl / WINDOWS_A_TTL).clamp(SHORTEST_WINDOW, LONGEST_WINDOW)
+            });
+            Compaction::TimeWindow { window_ms: window, tiers }
+        }
+        TableCompaction::Hybrid => {
+            Compaction::Hybrid { tiers, run_bytes: HYBRID_RUN_BYTES, factor: HYBRID_FACTOR }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meridian_types::TableOptions;
+    use meridian_types::catalog::Version;
+
+    use super::*;
+
+    fn compaction(compaction: TableCompaction, default_ttl_ms: Option<u64>) -> Compaction {
+        let options = TableOptions { compaction, default_ttl_ms, ..TableOptions::default() };
+        let (id, keyspace) = (TableId(1), KeyspaceId(1));
+        let name = "ks.t".parse().unwrap();
+        compaction_of(&TableDef { id, keyspace, name, options, version: Version::default() })
+    }
+
+    #[test]
+    fn a_window_is_a_twentieth_of_the_ttl_within_bounds() {
+        for (ttl, expected) in [
+            (None, LONGEST_WINDOW),
+            (Some(1), SHORTEST_WINDOW),
+            (Some(40 * SHORTEST_WINDOW), 2 * SHORTEST_WINDOW),
+            (Some(u64::MAX), LONGEST_WINDOW),
+        ] {
+            match compaction(TableCompaction::TimeWindow, ttl) {
+                Compaction::TimeWindow { window_ms, .. } => assert_eq!(window_ms, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(compaction(TableCompaction::Leveled, None), Compaction::default());
+        let tiered = compaction(TableCompaction::SizeTiered, None);
+        assert_eq!(tiered, Compaction::SizeTiered(Tiers::default()));
+        assert!(matches!(compaction(TableCompaction::Hybrid, None), Compaction::Hybrid { .. }));
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 mod basics;
+mod compaction;
 mod damage;
 mod lives;
 mod model;

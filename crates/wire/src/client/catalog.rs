@@ -48,6 +48,9 @@ pub(super) fn options(options: v1::TableOptions) -> Result<TableOptions, Request
     let compaction = match v1::Compaction::try_from(options.compaction) {
         Ok(v1::Compaction::Unspecified) => Compaction::default(),
         Ok(v1::Compaction::Leveled) => Compaction::Leveled,
+        Ok(v1::Compaction::SizeTiered) => Compaction::SizeTiered,
+        Ok(v1::Compaction::TimeWindow) => Compaction::TimeWindow,
+        Ok(v1::Compaction::Hybrid) => Compaction::Hybrid,
         Err(unknown) => return Err(invalid("options.compaction", unknown.to_string())),
     };
     Ok(TableOptions { policy, default_ttl_ms: options.default_ttl_ms, compression, compaction })
@@ -67,6 +70,9 @@ impl From<TableOptions> for v1::TableOptions {
         };
         let compaction = match options.compaction {
             Compaction::Leveled => v1::Compaction::Leveled,
+            Compaction::SizeTiered => v1::Compaction::SizeTiered,
+            Compaction::TimeWindow => v1::Compaction::TimeWindow,
+            Compaction::Hybrid => v1::Compaction::Hybrid,
         };
         Self {
             policy: policy.into(),

@@ -13,9 +13,9 @@ use meridian_service::{
 use meridian_types::catalog::Version;
 use meridian_types::varint::DecodeError;
 use meridian_types::{
-    CatalogError, Compression, ConflictPolicy, ConsistencyLevel, DcId, Hlc, Incarnation, KeyError,
-    KeyspaceDef, KeyspaceId, Millis, NodeId, TableDef, TableId, TableNameError, TableOptions,
-    WriteId,
+    CatalogError, Compaction, Compression, ConflictPolicy, ConsistencyLevel, DcId, Hlc,
+    Incarnation, KeyError, KeyspaceDef, KeyspaceId, Millis, NodeId, TableDef, TableId,
+    TableNameError, TableOptions, WriteId,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -202,11 +202,12 @@ fn admin_requests_come_back() {
             [Compression::None, Compression::Lz4, Compression::Snappy, Compression::Zstd]
         {
             let default_ttl_ms = Some(5);
-            let options =
-                TableOptions { policy, compression, default_ttl_ms, ..TableOptions::default() };
-            let create = CreateTable { name: table(), options, if_not_exists: false };
-            let back = v1::CreateTableRequest::from(create.clone()).into_request(&DEFAULTS);
-            assert_eq!(back, Ok(Request::CreateTable(create)));
+            for compaction in Compaction::EVERY {
+                let options = TableOptions { policy, default_ttl_ms, compression, compaction };
+                let create = CreateTable { name: table(), options, if_not_exists: false };
+                let back = v1::CreateTableRequest::from(create.clone()).into_request(&DEFAULTS);
+                assert_eq!(back, Ok(Request::CreateTable(create)));
+            }
         }
     }
     let bare = v1::CreateTableRequest { name: "geo.cities".into(), ..Default::default() };
