@@ -5,6 +5,7 @@ mod config;
 pub(crate) mod connect;
 mod import;
 mod kv;
+mod lsm;
 pub(crate) mod output;
 mod scan;
 pub(crate) mod schema;
@@ -60,6 +61,8 @@ enum Command {
     Replicas(cluster::ReplicasArgs),
     /// Drives any door with load, and measures it.
     Bench(crate::bench::BenchArgs),
+    /// Looks into the files of the storage engine.
+    Lsm(lsm::LsmArgs),
     /// Checks a configuration, or prints the reference of all keys.
     Config(config::ConfigArgs),
     /// Prints the completions for a shell: `meridian completions bash > ...`.
@@ -93,6 +96,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Status(args) => wait(cluster::status(&args, output)),
         Command::Replicas(args) => wait(cluster::replicas(&args, output)),
         Command::Bench(args) => crate::bench::run(&args, output),
+        Command::Lsm(args) => lsm::run(&args, output),
         Command::Config(args) => config::run(&args, output),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "meridian", &mut std::io::stdout());

@@ -1,0 +1,277 @@
+//! `meridian lsm`: looks into the files of the storage engine, without a node.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use meridian_lsm::inspect::{self, TableInfo, WalItem};
+use meridian_vfs::StdFs;
+use serde_json::{Value, json};
+
+use super::output::{Failure, Output, table};
+
+#[derive(Debug, Args)]
+pub(super) struct LsmArgs {
+    #[command(subcommand)]
+    command: LsmCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LsmCommand {
+    /// Prints a segment of the log: its chunks and batches, and where it cannot be read.
+    Wal {
+        /// The segment, `wal-<id>.log`.
+        file: PathBuf,
+        /// Every operation as well.
+        #[arg(long)]
+        entries: bool,
+    },
+    /// Prints what the manifest says of a table, after comparing every checksum.
+    Table {
+        /// The table, `<id>.sst`, beside its manifest.
+        file: PathBuf,
+        /// Every version in it as well.
+        #[arg(long)]
+        entries: bool,
+    },
+    /// Prints the trees and their settings, and what of the log is needed.
+    Manifest {
+        /// The engine's directory.
+        dir: PathBuf,
+    },
+    /// Prints the tables of every level.
+    Levels {
+        /// The engine's directory.
+        dir: PathBuf,
+    },
+    /// Reads every file of a database that is not running and compares it with its checksums.
+    Verify {
+        /// The engine's directory.
+        dir: PathBuf,
+    },
+}
+
+pub(super) fn run(args: &LsmArgs, output: Output) -> Result<(), Failure> {
+    match &args.command {
+        LsmCommand::Wal { file, entries } => wal(file, *entries, output),
+        LsmCommand::Table { file, entries } => one_table(file, *entries, output),
+        LsmCommand::Manifest { dir } => manifest(dir, output),
+        LsmCommand::Levels { dir } => levels(dir, output),
+        LsmCommand::Verify { dir } => verify(dir, output),
+    }
+}
+
+fn failure(cause: meridian_lsm::Error) -> Failure {
+    Failure::Other(cause.into())
+}
+
+/// Keys are bytes: text where they are, escaped where not.
+fn shown(key: &[u8]) -> String {
+    key.escape_ascii().to_string()
+}
+
+/// Prints until it fails, which happens when whoever reads the answer leaves.
+struct Lines {
+    output: Output,
+    failed: Option<Failure>,
+}
+
+impl Lines {
+    fn say(&mut self, program: &Value, person: &str) {
+        if self.failed.is_none() {
+            self.failed = self.output.answer(program, person).err();
+        }
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+/// One line a thing, as JSON as well: a segment may hold a gigabyte.
+fn wal(file: &Path, entries: bool, output: Output) -> Result<(), Failure> {
+    let mut lines = Lines { output, failed: None };
+    let info = inspect::wal(&StdFs, file, entries, &mut |item| {
+        let (program, person) = wal_item(&item);
+        lines.say(&program, &person);
+    });
+    let info = info.map_err(failure)?;
+    let before = match info.previous_len {
+        Some(bytes) => format!("{bytes} bytes of the segment before belong to the log"),
+        None => "its header cannot be read".to_owned(),
+    };
+    lines.say(
+        &json!({ "segment": info.segment, "bytes": info.bytes, "previous_len": info.previous_len }),
+        &format!("segment {} of {} bytes; {before}", info.segment, info.bytes),
+    );
+    lines.end()
+}
+
+fn wal_item(item: &WalItem) -> (Value, String) {
+    match item {
+        WalItem::Chunk { offset, bytes, durable, batches } => {
+            let mut text = format!("{offset:>10}  chunk of {bytes} bytes, durable to {durable}:");
+            for (first, count) in batches {
+                // Writing to a string cannot fail.
+                let _ = write!(text, " {first}+{count}");
+            }
+            let batches: Vec<_> = batches
+                .iter()
+                .map(|(first, count)| json!({ "first": first, "operations": count }))
+                .collect();
+            let (kind, at) = ("chunk", offset);
+            (
+                json!({
+                    "kind": kind, "offset": at, "bytes": bytes, "durable": durable,
+                    "batches": batches
+                }),
+                text,
+            )
+        }
+        WalItem::Operation { seqno, kind, tree, key, value_bytes } => (
+            json!({
+                "kind": kind, "seqno": seqno, "tree": tree, "key_base64": STANDARD.encode(key),
+                "value_bytes": value_bytes
+            }),
+            format!("{:>10}  {seqno} {kind} tree {tree} {} ({value_bytes} bytes)", "", shown(key)),
+        ),
+        WalItem::Closed { offset } => {
+            (json!({ "kind": "closed", "offset": offset }), format!("{offset:>10}  closed"))
+        }
+        WalItem::Unreadable { from, to } => (
+            json!({ "kind": "unreadable", "from": from, "to": to }),
+            format!("{from:>10}  unreadable to {to}"),
+        ),
+    }
+}
+
+fn table_json(info: &TableInfo) -> Value {
+    let digest: String = info.digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({
+        "file": info.file, "tree": info.tree, "level": info.level, "bytes": info.bytes,
+        "blake3": digest, "smallest_base64": STANDARD.encode(&info.smallest),
+        "largest_base64": STANDARD.encode(&info.largest), "min_seqno": info.min_seqno,
+        "max_seqno": info.max_seqno, "entries": info.entries, "deletes": info.deletes,
+    })
+}
+
+fn one_table(file: &Path, entries: bool, output: Output) -> Result<(), Failure> {
+    let mut lines = Lines { output, failed: None };
+    let info = inspect::table(&StdFs, file, &mut |entry| {
+        if entries {
+            let (key, kind, bytes) = (shown(&entry.key), entry.kind, entry.value_bytes);
+            lines.say(
+                &json!({
+                    "key_base64": STANDARD.encode(&entry.key), "seqno": entry.seqno, "kind": kind,
+                    "value_bytes": bytes
+                }),
+                &format!("{key} @ {} {kind} ({bytes} bytes)", entry.seqno),
+            );
+        }
+    });
+    let info = info.map_err(failure)?;
+    let person = format!(
+        "{}: tree {}, level {}, {} bytes, {} versions ({} deletes) of {} to {}, writes {} to {}; \
+         every checksum holds",
+        info.file.display(),
+        info.tree,
+        info.level,
+        info.bytes,
+        info.entries,
+        info.deletes,
+        shown(&info.smallest),
+        shown(&info.largest),
+        info.min_seqno,
+        info.max_seqno
+    );
+    lines.say(&table_json(&info), &person);
+    lines.end()
+}
+
+fn manifest(dir: &Path, output: Output) -> Result<(), Failure> {
+    let found = inspect::manifest(&StdFs, dir).map_err(failure)?;
+    if output.json {
+        let trees: Vec<_> = found
+            .trees
+            .iter()
+            .map(|tree| {
+                json!({
+                    "id": tree.id, "name": tree.config.name, "merge": tree.merge,
+                    "flushed": tree.flushed, "tables": tree.tables.len(),
+                    "compression": format!("{:?}", tree.config.compression),
+                    "compaction": format!("{:?}", tree.config.compaction),
+                    "block_bytes": tree.config.block_bytes,
+                    "memtable_bytes": tree.config.memtable_bytes,
+                    "bloom_bits_per_key": tree.config.bloom_bits_per_key,
+                })
+            })
+            .collect();
+        return output.line(json!({
+            "file": found.file, "trees": trees, "wal_floor": found.wal_floor,
+            "torn_bytes": found.torn_bytes,
+            "closed": found.closed.map(|(segment, bytes)| json!({
+                "segment": segment, "bytes": bytes
+            })),
+        }));
+    }
+    let mut listing = table(["id", "tree", "merge", "tables", "flushed", "settings"]);
+    for tree in &found.trees {
+        let settings = format!("{:?}, {:?}", tree.config.compression, tree.config.compaction);
+        listing.add_row([
+            tree.id.to_string(),
+            tree.config.name.clone(),
+            tree.merge.clone(),
+            tree.tables.len().to_string(),
+            tree.flushed.to_string(),
+            settings,
+        ]);
+    }
+    output.line(listing)?;
+    let closed = match found.closed {
+        Some((segment, bytes)) => format!("closed in order at segment {segment}, {bytes} bytes"),
+        None => "running, or not closed in order".to_owned(),
+    };
+    output.line(format_args!(
+        "the log is needed from segment {}; {closed}; {} torn bytes",
+        found.wal_floor, found.torn_bytes
+    ))
+}
+
+fn levels(dir: &Path, output: Output) -> Result<(), Failure> {
+    let found = inspect::manifest(&StdFs, dir).map_err(failure)?;
+    let tables = found.trees.iter().flat_map(|tree| &tree.tables);
+    if output.json {
+        let tables: Vec<_> = tables.map(table_json).collect();
+        return output.line(json!({ "tables": tables }));
+    }
+    let mut listing = table(["tree", "level", "table", "bytes", "versions", "from", "to"]);
+    for info in tables {
+        let name = info.file.file_name().map(|name| name.to_string_lossy().into_owned());
+        listing.add_row([
+            info.tree.clone(),
+            info.level.to_string(),
+            name.unwrap_or_default(),
+            info.bytes.to_string(),
+            info.entries.to_string(),
+            shown(&info.smallest),
+            shown(&info.largest),
+        ]);
+    }
+    output.line(listing)
+}
+
+fn verify(dir: &Path, output: Output) -> Result<(), Failure> {
+    let (mut files, mut bytes) = (0u64, 0u64);
+    let outcome = inspect::verify(&StdFs, dir, &mut |file, read| {
+        output.note(format_args!("{} is sound", file.display()));
+        files += 1;
+        bytes += read;
+    });
+    outcome.map_err(failure)?;
+    output.answer(
+        &json!({ "sound": true, "files": files, "bytes": bytes }),
+        format_args!("{files} files, {bytes} bytes: all sound"),
+    )
+}
