@@ -1,7 +1,10 @@
 //! Asking for memory before it is needed. What a lookup waits for is memory that no cache holds,
 //! one piece behind the other; pieces asked for together arrive together.
 
-#![expect(unsafe_code, reason = "the prefetch instruction has no safe form")]
+#![cfg_attr(
+    all(target_arch = "x86_64", not(miri)),
+    expect(unsafe_code, reason = "the prefetch instruction has no safe form")
+)]
 
 /// Bytes that the processor loads at once.
 const LINE: usize = 64;
