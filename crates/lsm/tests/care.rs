@@ -144,7 +144,7 @@ fn what_is_written_while_an_ingest_runs_is_newer() {
         apply(state, writes);
     };
     write(&mut state, &[Write::Put(0, 1, vec![1]), Write::Put(0, 2, vec![1])]);
-    let keys = [1, 2].map(|k| common::oracle::key(k));
+    let keys = [1, 2].map(common::oracle::key);
     state.extend(keys.iter().map(|key| ((0, key.clone()), vec![9; 60])));
     // The second row is asked for when the first one's table has been begun.
     let rows = keys.iter().enumerate().map(|(at, key)| {
