@@ -165,6 +165,9 @@ impl links_server::Links for Door {
         };
         let welcome = match self.judge(&hello) {
             Err(reason) => self.refusal(&hello, reason),
+            // The streams end one after another: a peer that dials in between would see a link that
+            // is up again, for a moment, with a node that is going away.
+            Ok((peer, _)) if peer.is_stopped() => return Err(Status::unavailable("closing")),
             Ok((peer, class)) => {
                 let accepted = peer.accepted(class, Incarnation(hello.incarnation));
                 let reader = Reader {

@@ -152,6 +152,10 @@ impl PeerLink {
         self.stop.send_replace(true);
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     pub(crate) async fn stopped(&self) {
         // An error would say that the sender is gone, and it is a part of `self`.
         let _ = self.stop.subscribe().wait_for(|stopped| *stopped).await;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use bytes::Bytes;
-use meridian_transport::{Class, LinkState, SendRefused};
+use meridian_transport::{Class, LinkProblem, LinkState, SendRefused};
 use meridian_types::{Incarnation, NodeId};
 
 fn number(n: u32) -> Bytes {
@@ -177,6 +177,24 @@ async fn a_peer_that_returns_is_another_life_at_the_same_address() {
     let states = one.recorder.look(|record| record.changes.clone());
     let reborn = LinkState::Up { incarnation: Incarnation(9) };
     assert_eq!(states, [(id, UP), (id, LinkState::Down), (id, reborn)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_closes_takes_nobody_back() {
+    // The streams end one after another, and whoever dialed them dials again at once.
+    for _ in 0..40 {
+        let (one, two) = two().await;
+        let id = two.id;
+        two.links.close().await;
+        one.down(id).await;
+        eventually("found closed", || {
+            let problem = one.links.states()[0].problem.clone();
+            matches!(problem, Some(LinkProblem::NotReached(_)))
+        })
+        .await;
+        let changes = one.recorder.look(|record| record.changes.clone());
+        assert_eq!(changes, [(id, UP), (id, LinkState::Down)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
