@@ -37,6 +37,7 @@ mod jobs;
 mod key;
 mod memtable;
 mod options;
+mod prefetch;
 mod read;
 mod recovery;
 mod stats;

@@ -67,8 +67,38 @@ pub(crate) fn compare(a: (&[u8], u64), b: (&[u8], u64)) -> Ordering {
     a.0.cmp(b.0).then_with(|| b.1.cmp(&a.1))
 }
 
+/// The first eight bytes of a key, zero-padded, as a number that orders like them. Equal numbers
+/// say nothing: a key may end where another one has zeroes.
+#[inline]
+pub(crate) fn prefix_of(key: &[u8]) -> u64 {
+    if let Some(head) = key.first_chunk::<8>() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; 8];
+    head[..key.len()].copy_from_slice(key);
+    u64::from_be_bytes(head)
+}
+
+/// How many bytes two keys begin with in common.
+#[inline]
+pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let mut common = 0;
+    // Eight at a time: the first byte that differs is the lowest one of the difference.
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return common + difference.trailing_zeros() as usize / 8;
+        }
+        common += 8;
+    }
+    let rest = a[common..].iter().zip(&b[common..]);
+    common + rest.take_while(|(a, b)| a == b).count()
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -88,5 +118,26 @@ mod tests {
         assert!(seek_tag(7) > pack(7, ValueKind::Put) && seek_tag(7) < pack(8, ValueKind::Merge));
         assert_eq!(seqno_of(pack(MAX_SEQNO, ValueKind::Put)), MAX_SEQNO);
         assert_eq!(kind_of(pack(3, ValueKind::Delete)), ValueKind::Delete);
+    }
+
+    proptest! {
+        #[test]
+        fn common_prefixes_end_at_the_first_difference(
+            a in proptest::collection::vec(0..2u8, 0..40),
+            b in proptest::collection::vec(0..2u8, 0..40),
+        ) {
+            let slow = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            prop_assert_eq!(common_prefix(&a, &b), slow);
+            prop_assert_eq!(common_prefix(&a, &a), a.len());
+        }
+
+        #[test]
+        fn prefixes_order_like_keys(
+            a in proptest::collection::vec(0..3u8, 0..12),
+            b in proptest::collection::vec(0..3u8, 0..12),
+        ) {
+            let (first, second) = (prefix_of(&a), prefix_of(&b));
+            prop_assert!(first == second || first.cmp(&second) == a.cmp(&b));
+        }
     }
 }

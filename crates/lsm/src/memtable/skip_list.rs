@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::arena::Arena;
-use crate::key::{ValueKind, kind_of, pack, seqno_of};
-use crate::table::prefetch::prefetch;
+use crate::key::{ValueKind, kind_of, pack, prefix_of, seqno_of};
+use crate::prefetch::prefetch;
 
 /// With one in four going up, 4^12 entries keep the expected search logarithmic.
 const MAX_HEIGHT: usize = 12;
@@ -33,15 +33,6 @@ pub(crate) struct Node {
 }
 
 type Link = AtomicPtr<Node>;
-
-fn prefix_of(key: &[u8]) -> u64 {
-    if let Some(head) = key.first_chunk::<8>() {
-        return u64::from_be_bytes(*head);
-    }
-    let mut head = [0; 8];
-    head[..key.len()].copy_from_slice(key);
-    u64::from_be_bytes(head)
-}
 
 /// A node of a live list.
 #[derive(Clone, Copy)]

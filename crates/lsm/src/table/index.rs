@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::format::Handle;
 use crate::coding::{Decoder, Malformed, put_bytes, put_varint};
+use crate::key::{common_prefix, prefix_of};
 
 #[derive(Clone, Copy, Debug)]
 struct IndexEntry {
@@ -53,7 +54,7 @@ impl Index {
         }
         let mut index = Self { data, entries, shared: 0, prefixes: Vec::new() };
         let (first, last) = (index.separator(0), index.separator(index.len() - 1));
-        index.shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        index.shared = common_prefix(first, last);
         let prefix = |at| prefix_behind(index.separator(at), index.shared);
         let prefixes: Vec<u64> = (0..index.len()).map(prefix).collect();
         // Separators ascend, so all between the first and the last share what those two share.
@@ -103,20 +104,13 @@ impl Index {
     }
 }
 
-/// The eight bytes of a key from `at` on.
 fn prefix_behind(key: &[u8], at: usize) -> u64 {
-    let rest = key.get(at..).unwrap_or_default();
-    if let Some(head) = rest.first_chunk::<8>() {
-        return u64::from_be_bytes(*head);
-    }
-    let mut head = [0; 8];
-    head[..rest.len()].copy_from_slice(rest);
-    u64::from_be_bytes(head)
+    prefix_of(key.get(at..).unwrap_or_default())
 }
 
 /// A short key at or behind `last` and before `next`; equal to `last` if there is no shorter one.
 pub(crate) fn separator(last: &[u8], next: &[u8]) -> Vec<u8> {
-    let common = last.iter().zip(next).take_while(|(a, b)| a == b).count();
+    let common = common_prefix(last, next);
     match (last.get(common), next.get(common)) {
         (Some(&a), Some(&b)) if a + 1 < b && common + 1 < last.len() => {
             let mut short = last[..=common].to_vec();

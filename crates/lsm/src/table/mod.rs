@@ -7,7 +7,6 @@ pub(crate) mod cursor;
 pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod index;
-pub(crate) mod prefetch;
 pub(crate) mod reader;
 pub(crate) mod writer;
 

@@ -16,9 +16,9 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 
-use super::prefetch::{prefetch, prefetch_all};
 use crate::coding::{Decoder, Malformed};
-use crate::key::{MAX_SEQNO, Seqno, ValueKind, compare, kind_of, pack, seqno_of};
+use crate::key::{MAX_SEQNO, Seqno, ValueKind, common_prefix, compare, kind_of, pack, seqno_of};
+use crate::prefetch::{prefetch, prefetch_all};
 
 /// Entries between two whole keys.
 const RESTART: usize = 16;
@@ -248,20 +248,6 @@ impl Block {
     }
 }
 
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let mut common = 0;
-    // Eight at a time: the first byte that differs is the lowest one of the difference.
-    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
-        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-        if difference != 0 {
-            return common + difference.trailing_zeros() as usize / 8;
-        }
-        common += 8;
-    }
-    let rest = a[common..].iter().zip(&b[common..]);
-    common + rest.take_while(|(a, b)| a == b).count()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -296,16 +282,6 @@ mod tests {
             if let Some(short) = Head::short(&bytes) {
                 prop_assert_eq!(Ok(short), Head::long(&bytes));
             }
-        }
-
-        #[test]
-        fn common_prefixes_end_at_the_first_difference(
-            a in proptest::collection::vec(0..2u8, 0..40),
-            b in proptest::collection::vec(0..2u8, 0..40),
-        ) {
-            let slow = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
-            prop_assert_eq!(common_prefix(&a, &b), slow);
-            prop_assert_eq!(common_prefix(&a, &a), a.len());
         }
     }
 }
