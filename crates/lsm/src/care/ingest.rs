@@ -8,17 +8,16 @@
 //! tables are put in place; a flush decides what tombstones it may drop by what lies beneath.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::batch::WriteBatch;
 use crate::compaction::execute::replace_version;
+use crate::compaction::outputs::Outputs;
 use crate::db::{Core, Db};
 use crate::error::Error;
 use crate::flush::forsake;
 use crate::key::{Seqno, ValueKind, pack};
 use crate::options::{Compaction, LEVELS, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::table::reader::Table;
-use crate::table::writer::TableWriter;
 use crate::tree::Tree;
 use crate::version::edit::{Change, TableRecord};
 use crate::version::levels::Version;
@@ -55,91 +54,50 @@ impl Db {
             return Err(Error::invalid(format!("{} is of another database", tree.name())));
         }
         core.exclusively(tree, false, || {
-            let mut writing = Writing { core, tree, writer: None, done: Vec::new() };
-            let outcome = writing.run(sorted).and_then(|()| writing.open());
-            match outcome.and_then(|tables| install(core, tree, &tables)) {
-                Ok(ingested) => Ok(ingested),
-                Err(cause) => {
-                    writing.discard(&cause);
-                    Err(cause)
+            let config = tree.config();
+            let mut outputs = Outputs::new(core, &config);
+            let written = write(core, tree, &mut outputs, sorted).and_then(|()| outputs.open());
+            let outcome = written.and_then(|tables| install(core, tree, &tables));
+            outcome.inspect_err(|cause| {
+                // After a failed edit the manifest may have them; the next opening knows.
+                if !matches!(cause, Error::Poisoned { .. }) {
+                    outputs.discard();
                 }
-            }
+            })
         })
     }
 }
 
-struct Writing<'a> {
-    core: &'a Core,
-    tree: &'a Tree,
-    writer: Option<(TableWriter, Seqno)>,
-    done: Vec<TableRecord>,
-}
-
-impl Writing<'_> {
-    fn run<K: AsRef<[u8]>, V: AsRef<[u8]>>(
-        &mut self,
-        sorted: impl IntoIterator<Item = (K, V)>,
-    ) -> Result<(), Error> {
-        let most = self.core.options.table_bytes;
-        let mut last: Option<Vec<u8>> = None;
-        for (key, value) in sorted {
-            let (key, value) = (key.as_ref(), value.as_ref());
-            if last.as_deref().is_some_and(|last| last >= key) {
-                return Err(Error::invalid(format!("key {key:02x?} does not ascend")));
-            }
-            if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
-                return Err(Error::invalid(format!("key {key:02x?} or its value is too long")));
-            }
-            if self.writer.as_ref().is_some_and(|(writer, _)| writer.bytes() >= most) {
-                self.finish()?;
-            }
-            if self.writer.is_none() {
-                self.begin()?;
-            }
-            if let Some((writer, seqno)) = &mut self.writer {
-                writer.add(key, pack(*seqno, ValueKind::Put), value)?;
-            }
-            let kept = last.get_or_insert_default();
-            kept.clear();
-            kept.extend_from_slice(key);
+/// Writes rows into tables, each with a seqno of its own.
+fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+    core: &Core,
+    tree: &Tree,
+    outputs: &mut Outputs<'_>,
+    sorted: impl IntoIterator<Item = (K, V)>,
+) -> Result<(), Error> {
+    let mut last: Option<Vec<u8>> = None;
+    let mut seqno = 0;
+    for (key, value) in sorted {
+        let (key, value) = (key.as_ref(), value.as_ref());
+        if last.as_deref().is_some_and(|last| last >= key) {
+            return Err(Error::invalid(format!("key {key:02x?} does not ascend")));
         }
-        self.finish()
-    }
-
-    fn begin(&mut self) -> Result<(), Error> {
-        let seqno = self.core.number_nothing(self.tree)?;
-        let id = self.core.next_table.fetch_add(1, Ordering::Relaxed);
-        let (fs, dir) = (&*self.core.fs, &self.core.dir);
-        self.writer = Some((TableWriter::create(fs, dir, id, &self.tree.config())?, seqno));
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        let Some((writer, _)) = self.writer.take() else { return Ok(()) };
-        let path = writer.path().to_path_buf();
-        let record = writer.finish().inspect_err(|_cause| self.core.garbage.put(path))?;
-        self.done.push(record);
-        Ok(())
-    }
-
-    fn open(&self) -> Result<Vec<Arc<Table>>, Error> {
-        if !self.done.is_empty() {
-            self.core.fs.sync_dir(&self.core.dir)?;
+        if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES {
+            return Err(Error::invalid(format!("key {key:02x?} or its value is too long")));
         }
-        self.done.iter().map(|record| self.core.open_table(record.clone()).map(Arc::new)).collect()
-    }
-
-    fn discard(&mut self, cause: &Error) {
-        if let Some((writer, _)) = self.writer.take() {
-            self.core.garbage.put(writer.path().to_path_buf());
+        if outputs.open_bytes().is_some_and(|bytes| bytes >= core.options.table_bytes) {
+            outputs.finish()?;
         }
-        // After a failed edit the manifest may have them; the next opening knows.
-        if !matches!(cause, Error::Poisoned { .. }) {
-            for record in self.done.drain(..) {
-                self.core.garbage.put(crate::table::format::path(&self.core.dir, record.id));
-            }
+        if outputs.open_bytes().is_none() {
+            seqno = core.number_nothing(tree)?;
         }
+        outputs.writer()?.add(key, pack(seqno, ValueKind::Put), value)?;
+        let kept = last.get_or_insert_default();
+        kept.clear();
+        kept.extend_from_slice(key);
     }
+    outputs.finish()?;
+    Ok(())
 }
 
 fn install(core: &Core, tree: &Tree, tables: &[Arc<Table>]) -> Result<Ingested, Error> {

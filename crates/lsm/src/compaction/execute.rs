@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::choice::{Action, Choice};
 use super::merge::Merge;
+use super::outputs::Outputs;
 use super::stream::Stream;
 use crate::db::Core;
 use crate::error::Error;
@@ -12,9 +13,8 @@ use crate::flush::forsake;
 use crate::key::{ValueKind, kind_of};
 use crate::options::TreeConfig;
 use crate::table::reader::Table;
-use crate::table::writer::TableWriter;
 use crate::tree::{Tree, View};
-use crate::version::edit::{Change, TableRecord, TableTimes};
+use crate::version::edit::{Change, TableTimes};
 
 /// Carries out a choice made from a version of the tree. Nobody else has its inputs or puts
 /// tables where its output goes; flushes and other compactions go on.
@@ -61,58 +61,41 @@ pub(crate) fn write_tables(
     mut stream: Stream<'_>,
     target: Target,
 ) -> Result<Vec<Arc<Table>>, Error> {
-    let times = target.times;
-    let mut outputs =
-        Outputs { core, paced: 0, config, target, writer: None, times, done: Vec::new() };
-    let written = outputs.run(&mut stream);
-    match written.and_then(|()| outputs.open()) {
-        Ok(tables) => Ok(tables),
-        Err(cause) => {
-            outputs.discard();
-            Err(cause)
-        }
-    }
+    let outputs = Outputs::new(core, config);
+    let mut writing = Writing { core, config, target, outputs, paced: 0, times: target.times };
+    let written = writing.run(&mut stream).and_then(|()| writing.outputs.open());
+    written.inspect_err(|_cause| writing.outputs.discard())
 }
 
 /// Bytes after which the rate is looked at.
 const PACE_BYTES: u64 = 256 << 10;
 
-struct Outputs<'a> {
+struct Writing<'a> {
     core: &'a Core,
-    /// Bytes of the open table that the rate limit knows of.
-    paced: u64,
     config: &'a TreeConfig,
     target: Target,
-    writer: Option<TableWriter>,
+    outputs: Outputs<'a>,
+    /// Bytes of the open table that the rate limit knows of.
+    paced: u64,
     /// Of the open table.
     times: TableTimes,
-    done: Vec<TableRecord>,
 }
 
-impl Outputs<'_> {
+impl Writing<'_> {
     fn run(&mut self, stream: &mut Stream<'_>) -> Result<(), Error> {
         let filter = self.config.compaction_filter.as_deref();
         while let Some((key, kept)) = stream.next_key()? {
             self.pace(PACE_BYTES);
-            let full = |writer: &TableWriter| writer.bytes() >= self.target.table_bytes;
-            if self.writer.as_ref().is_some_and(full) {
+            if self.outputs.open_bytes().is_some_and(|bytes| bytes >= self.target.table_bytes) {
                 self.finish()?;
             }
             for (tag, value) in kept {
-                if self.writer.is_none() {
-                    let id = self.core.next_table.fetch_add(1, Ordering::Relaxed);
-                    let (fs, dir) = (&*self.core.fs, &self.core.dir);
-                    self.writer = Some(TableWriter::create(fs, dir, id, self.config)?);
-                    self.times = self.target.times;
-                }
                 if kind_of(tag) == ValueKind::Put
                     && let Some(at) = filter.and_then(|filter| filter.expiry_of(&key, &value))
                 {
                     self.times.expires(at);
                 }
-                if let Some(writer) = &mut self.writer {
-                    writer.add(&key, tag, &value)?;
-                }
+                self.outputs.writer()?.add(&key, tag, &value)?;
             }
         }
         self.finish()
@@ -120,7 +103,7 @@ impl Outputs<'_> {
 
     /// Tells the rate limit what was written, if that is at least so much.
     fn pace(&mut self, least: u64) {
-        let written = self.writer.as_ref().map_or(0, TableWriter::bytes);
+        let written = self.outputs.open_bytes().unwrap_or(0);
         if written.saturating_sub(self.paced) >= least {
             self.core.limiter.wrote(written - self.paced, self.target.hold, || self.core.load());
             self.paced = written;
@@ -130,37 +113,11 @@ impl Outputs<'_> {
     fn finish(&mut self) -> Result<(), Error> {
         self.pace(1);
         self.paced = 0;
-        if let Some(writer) = self.writer.take() {
-            let path = writer.path().to_path_buf();
-            match writer.finish() {
-                Ok(mut record) => {
-                    record.level = u8::try_from(self.target.level).unwrap_or(u8::MAX);
-                    record.times = self.times;
-                    self.done.push(record);
-                }
-                Err(cause) => {
-                    self.core.garbage.put(path);
-                    return Err(cause);
-                }
-            }
+        if let Some(record) = self.outputs.finish()? {
+            record.level = u8::try_from(self.target.level).unwrap_or(u8::MAX);
+            record.times = std::mem::replace(&mut self.times, self.target.times);
         }
         Ok(())
-    }
-
-    fn open(&self) -> Result<Vec<Arc<Table>>, Error> {
-        if !self.done.is_empty() {
-            self.core.fs.sync_dir(&self.core.dir)?;
-        }
-        self.done.iter().map(|record| self.core.open_table(record.clone()).map(Arc::new)).collect()
-    }
-
-    fn discard(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            self.core.garbage.put(writer.path().to_path_buf());
-        }
-        for record in self.done.drain(..) {
-            self.core.garbage.put(crate::table::format::path(&self.core.dir, record.id));
-        }
     }
 }
 

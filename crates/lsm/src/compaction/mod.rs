@@ -11,6 +11,7 @@ mod expired;
 mod leveled;
 pub(crate) mod limiter;
 pub(crate) mod merge;
+pub(crate) mod outputs;
 pub(crate) mod stream;
 mod tiered;
 pub(crate) mod view;
