@@ -31,6 +31,7 @@ mod coding;
 mod commit;
 mod compaction;
 mod db;
+mod dir;
 mod error;
 mod flush;
 mod jobs;

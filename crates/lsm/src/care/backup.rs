@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use meridian_vfs::{Fs, read_all};
 
 use super::inspect;
+use crate::dir::{make_empty, sync_name};
 use crate::error::Error;
 
 const FIRST_LINE: &str = "meridian backup 1";
@@ -90,10 +91,7 @@ pub fn restore(fs: &dyn Fs, repository: &Path, name: &str, dir: &Path) -> Result
     if !fs.exists(&list)? {
         return Err(Error::invalid(format!("there is no backup {name}")));
     }
-    fs.create_dir_all(dir)?;
-    if let Some(found) = fs.list(dir)?.first() {
-        return Err(Error::invalid(format!("{} is in the way", dir.join(found).display())));
-    }
+    make_empty(fs, dir)?;
     let mut listed = decode(&read_all(fs, &list)?)
         .ok_or_else(|| Error::corruption(&list, 0, "the list of a backup is damaged"))?;
     // The manifest makes it a database: last.
@@ -119,9 +117,7 @@ pub fn restore(fs: &dyn Fs, repository: &Path, name: &str, dir: &Path) -> Result
         copied.copied_bytes += bytes;
     }
     fs.sync_dir(dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs.sync_dir(parent)?;
-    }
+    sync_name(fs, dir)?;
     Ok(copied)
 }
 

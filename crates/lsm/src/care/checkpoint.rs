@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::db::{Core, Db};
+use crate::dir::{make_empty, sync_name};
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::table;
@@ -51,10 +52,7 @@ impl Db {
     /// files, but no database; this one is as it was.
     pub fn checkpoint(&self, dir: &Path) -> Result<Checkpoint, Error> {
         let core = &self.core;
-        core.fs.create_dir_all(dir)?;
-        if let Some(name) = core.fs.list(dir)?.first() {
-            return Err(Error::invalid(format!("{} is in the way", dir.join(name).display())));
-        }
+        make_empty(&*core.fs, dir)?;
         // Outside the lock, so that the log that is linked is short.
         core.flush_all()?;
         let Frozen { state, tables, seqno, segments } = self.freeze(dir)?;
@@ -65,9 +63,7 @@ impl Db {
         // Its sync of the directory makes the links durable before the manifest's name.
         core.fs.sync_dir(dir)?;
         drop(Manifest::write(core.fs.clone(), dir, state)?);
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            core.fs.sync_dir(parent)?;
-        }
+        sync_name(&*core.fs, dir)?;
         let table_bytes = tables.iter().map(|table| table.record.bytes).sum();
         Ok(Checkpoint { seqno, files: tables.len() as u64 + segments, table_bytes })
     }

@@ -1,9 +1,9 @@
 //! Opening: manifest, orphans, log replay, a new segment.
 //!
 //! INVARIANT: everything is read and checked before anything is changed; a database that is
-//! corrupt is left as it was found. With [`crate::OnDamage::OpenAndReport`] a log with damage is opened
-//! all the same: its damaged segments get a second name before anything else is changed, and what
-//! could be read is in tables before they lose the first.
+//! corrupt is left as it was found. With [`crate::OnDamage::OpenAndReport`] a log with damage is
+//! opened all the same: its damaged segments get a second name before anything else is changed, and
+//! what could be read is in tables before they lose the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use self::replay::replay;
 use crate::commit::log::Log;
 use crate::compaction::limiter::Limiter;
 use crate::db::{Core, Db, check_config, check_operator, check_options};
+use crate::dir::sync_name;
 use crate::error::Error;
 use crate::flush::trim_log;
 use crate::jobs::Jobs;
@@ -71,9 +72,7 @@ pub(crate) fn open(
     check_options(&options)?;
     configs.iter().try_for_each(check_config)?;
     fs.create_dir_all(dir)?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs.sync_dir(parent)?;
-    }
+    sync_name(&*fs, dir)?;
     let lock = fs.lock(&dir.join("LOCK"))?;
     let mut recovery = Recovery::default();
     let (state, fresh) = load_state(&*fs, dir, &mut recovery)?;

@@ -1,9 +1,9 @@
 //! The tables of a tree, by level: an immutable value. Every change makes a new one; readers keep
 //! the one they took.
 //!
-//! INVARIANT: level 0 is sorted newest first, and its tables' seqnos do not overlap: each is a run of
-//! its own; the tables of every other level are sorted by key and no user key is in two of them; every version of a key
-//! is newer than those of the same key further down.
+//! INVARIANT: level 0 is sorted newest first, and its tables' seqnos do not overlap: each is a run
+//! of its own; the tables of every other level are sorted by key and no user key is in two of them;
+//! every version of a key is newer than those of the same key further down.
 
 use std::sync::Arc;
 
