@@ -125,13 +125,14 @@ impl Limiter {
 
     /// Counts bytes written; `hold`: and waits for them.
     pub(crate) fn wrote(&self, bytes: u64, hold: bool, load: impl FnOnce() -> Load) {
+        let fixed = match self.limit {
+            RateLimit::None => return,
+            RateLimit::BytesPerSecond(rate) => Some(rate),
+            RateLimit::Auto => None,
+        };
         let Some(clock) = self.clock.get() else { return };
         let mut bucket = self.bucket.lock();
-        let rate = match self.limit {
-            RateLimit::None => return,
-            RateLimit::BytesPerSecond(rate) => rate,
-            RateLimit::Auto => bucket.adjust(clock(), load()),
-        };
+        let rate = fixed.unwrap_or_else(|| bucket.adjust(clock(), load()));
         let begun = clock();
         let wait = bucket.take(begun, bytes, rate);
         while hold && !self.stopping.load(Ordering::Acquire) {

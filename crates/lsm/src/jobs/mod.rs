@@ -250,23 +250,21 @@ impl Core {
     /// Seals memtables that keep old segments of the log.
     fn seal_what_holds_the_log(&self) -> Result<(), Error> {
         let current = self.log.segment();
-        let is_old = |tree: &&Tree| {
+        self.seal_where(|tree| {
             let floor = tree.view().active.wal_floor();
             floor.checked_add(WAL_SEGMENTS_KEPT).is_some_and(|until| until < current)
-        };
-        let old: Vec<Tree> = self.trees.read().values().filter(is_old).cloned().collect();
-        for tree in old {
-            let queue = self.log.queue()?;
-            self.seal(&tree, queue.last());
-        }
-        Ok(())
+        })
     }
 
     /// Seals memtables that a replay filled beyond their size.
     pub(crate) fn seal_what_is_full(&self) -> Result<(), Error> {
-        let is_full = |tree: &&Tree| tree.view().active.bytes() >= tree.config().memtable_bytes;
-        let full: Vec<Tree> = self.trees.read().values().filter(is_full).cloned().collect();
-        for tree in full {
+        self.seal_where(|tree| tree.view().active.bytes() >= tree.config().memtable_bytes)
+    }
+
+    fn seal_where(&self, due: impl Fn(&Tree) -> bool) -> Result<(), Error> {
+        let trees: Vec<Tree> =
+            self.trees.read().values().filter(|tree| due(tree)).cloned().collect();
+        for tree in trees {
             let queue = self.log.queue()?;
             self.seal(&tree, queue.last());
         }
