@@ -10,10 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::{DIR, small_options};
+use common::{DIR, small_options, strategies};
 use meridian_lsm::{
-    Compaction, CompactionFilter, Db, FilterDecision, FilterPass, Snapshot, Tiers, TreeConfig,
-    WriteBatch,
+    Compaction, CompactionFilter, Db, FilterDecision, FilterPass, Snapshot, TreeConfig, WriteBatch,
 };
 use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op};
 use proptest::prelude::*;
@@ -79,16 +78,6 @@ impl FilterPass for ExpiresPass {
             _ => FilterDecision::Keep,
         }
     }
-}
-
-fn strategies() -> [Compaction; 4] {
-    let tiers = Tiers { min_runs: 2, max_runs: 4, small_bytes: 300, ..Tiers::default() };
-    [
-        Compaction::Leveled { l0_files: 2, l1_bytes: 2 << 10, factor: 2 },
-        Compaction::SizeTiered(tiers),
-        Compaction::TimeWindow { window_ms: 100, tiers },
-        Compaction::Hybrid { tiers, run_bytes: 1 << 10, factor: 2 },
-    ]
 }
 
 fn open(disk: &Arc<dyn Fs>, compaction: Compaction, filter: Arc<dyn CompactionFilter>) -> Db {

@@ -8,22 +8,12 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::oracle::{State, Write, apply, batch, check, read_all, trees, write};
-use common::{DIR, small, small_options};
-use meridian_lsm::{Compaction, Compression, Db, Error, Tiers, TreeConfig};
+use common::oracle::{State, Write, apply, batch, check, drop_one, read_all, trees, write};
+use common::{DIR, small, small_options, strategies};
+use meridian_lsm::{Compression, Db, Error, TreeConfig};
 use meridian_vfs::{CrashChoice, Fs, MemFs};
 use parking_lot::Mutex;
 use proptest::prelude::*;
-
-fn strategies() -> [Compaction; 4] {
-    let tiers = Tiers { min_runs: 2, max_runs: 4, small_bytes: 300, ..Tiers::default() };
-    [
-        Compaction::Leveled { l0_files: 2, l1_bytes: 2 << 10, factor: 2 },
-        Compaction::SizeTiered(tiers),
-        Compaction::TimeWindow { window_ms: 100, tiers },
-        Compaction::Hybrid { tiers, run_bytes: 1 << 10, factor: 2 },
-    ]
-}
 
 fn configs(strategy: usize) -> Vec<TreeConfig> {
     let config = |name, compression| TreeConfig {
@@ -81,12 +71,7 @@ fn run(first: usize, steps: &[Step]) {
                 apply(&mut now, writes);
             }
             Step::TakeSnapshot => snapshots.push((db.snapshot(), now.clone())),
-            Step::DropSnapshot(at) => {
-                if !snapshots.is_empty() {
-                    let (snapshot, then) = snapshots.swap_remove(at % snapshots.len());
-                    check(&db, &snapshot, &then);
-                }
-            }
+            Step::DropSnapshot(at) => drop_one(&db, &mut snapshots, *at),
             Step::Flush => db.flush().unwrap(),
             Step::Compact => db.compact("a").unwrap(),
             Step::Poll(times) => {

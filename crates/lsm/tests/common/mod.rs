@@ -67,25 +67,26 @@ pub fn open(fs: &Arc<dyn Fs>, trees: &[&str]) -> (Db, Recovery) {
 
 /// Sizes so small that a few dozen writes fill several levels.
 pub fn small(name: &str, compression: Compression) -> TreeConfig {
-    TreeConfig {
-        block_bytes: 1 << 10,
-        compression,
-        compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 2 << 10, factor: 2 },
-        ..config(name)
-    }
+    TreeConfig { block_bytes: 1 << 10, compression, compaction: strategies()[0], ..config(name) }
+}
+
+/// Every strategy, each with sizes for a few dozen writes.
+pub fn strategies() -> [Compaction; 4] {
+    let tiers = Tiers { min_runs: 2, max_runs: 4, small_bytes: 300, ..Tiers::default() };
+    [
+        Compaction::Leveled { l0_files: 2, l1_bytes: 2 << 10, factor: 2 },
+        Compaction::SizeTiered(tiers),
+        Compaction::TimeWindow { window_ms: 100, tiers },
+        Compaction::Hybrid { tiers, run_bytes: 1 << 10, factor: 2 },
+    ]
 }
 
 /// Settings that a tree is switched to while it runs: every strategy, with several formats.
 pub fn settings(name: &str, which: usize) -> TreeConfig {
     let base = small(name, Compression::Zstd(1));
-    let tiers = Tiers { min_runs: 2, max_runs: 4, small_bytes: 300, ..Tiers::default() };
-    let strategies = [
-        base.compaction,
-        Compaction::Leveled { l0_files: 6, l1_bytes: 64 << 10, factor: 10 },
-        Compaction::SizeTiered(tiers),
-        Compaction::TimeWindow { window_ms: 100, tiers },
-        Compaction::Hybrid { tiers, run_bytes: 1 << 10, factor: 2 },
-    ];
+    let [leveled, size_tiered, time_window, hybrid] = strategies();
+    let large = Compaction::Leveled { l0_files: 6, l1_bytes: 64 << 10, factor: 10 };
+    let strategies = [leveled, large, size_tiered, time_window, hybrid];
     let compaction = strategies[which % strategies.len()];
     match which / strategies.len() % 3 {
         0 => TreeConfig { compaction, ..base },

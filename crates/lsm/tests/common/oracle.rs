@@ -127,6 +127,14 @@ pub fn check(db: &Db, at: &Snapshot, expected: &State) {
     }
 }
 
+/// Compares one of the snapshots with the oracle, and lets it go.
+pub fn drop_one(db: &Db, snapshots: &mut Vec<(Snapshot, State)>, at: usize) {
+    if !snapshots.is_empty() {
+        let (snapshot, then) = snapshots.swap_remove(at % snapshots.len());
+        check(db, &snapshot, &then);
+    }
+}
+
 /// Compares a range with the oracle in both directions.
 pub fn check_range(db: &Db, at: &Snapshot, expected: &State, low: Bound<u8>, high: Bound<u8>) {
     let bounds = |number: usize| (low.map(|k| (number, key(k))), high.map(|k| (number, key(k))));
