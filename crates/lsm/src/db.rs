@@ -1,7 +1,7 @@
 //! The database: what callers hold, and the state that everything in this crate shares. Wiring
 //! only; each verb is in the room that its doc names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -93,37 +93,42 @@ impl Db {
         self.tree(&name).ok_or(Error::TreeDropped { tree: name })
     }
 
-    /// All of them with one edit: opening a database with many new trees costs one sync.
+    /// All of them with one edit, or none: opening a database with many new trees costs one sync.
     pub(crate) fn create_trees(&self, configs: Vec<TreeConfig>) -> Result<(), Error> {
         let mut manifest = self.core.manifest.lock();
+        let mut changes = Vec::new();
+        let mut configured: Vec<(Tree, TreeConfig)> = Vec::new();
         let mut created: Vec<(u32, TreeConfig)> = Vec::new();
+        let mut names = BTreeSet::new();
         let mut next = manifest.state().next_tree;
         for config in configs {
             check_config(&config)?;
+            if !names.insert(config.name.clone()) {
+                return Err(Error::invalid(format!("tree {} is listed twice", config.name)));
+            }
             if let Some(tree) = self.tree(&config.name) {
                 let record = manifest.state().trees.get(&tree.id()).map(|state| &state.record);
                 check_operator(&config, record)?;
                 let settings = TreeRecord::new(tree.id(), &config);
                 if record != Some(&settings) {
-                    self.core.commit_edit(&mut manifest, &[Change::ConfigureTree(settings)])?;
+                    changes.push(Change::ConfigureTree(settings));
                 }
-                tree.configure(config);
-                self.core.jobs.notify();
-            } else if created.iter().any(|(_, other)| other.name == config.name) {
-                return Err(Error::invalid(format!("tree {} is listed twice", config.name)));
+                configured.push((tree, config));
             } else if manifest.state().trees.len() + created.len() >= MAX_TREES {
                 return Err(Error::invalid(format!("there are {MAX_TREES} trees already")));
             } else {
+                changes.push(Change::CreateTree(TreeRecord::new(next, &config)));
                 created.push((next, config));
                 next += 1;
             }
         }
-        if created.is_empty() {
-            return Ok(());
+        if !changes.is_empty() {
+            self.core.commit_edit(&mut manifest, &changes)?;
         }
-        let record = |(id, config): &(u32, TreeConfig)| TreeRecord::new(*id, config);
-        let changes: Vec<_> = created.iter().map(record).map(Change::CreateTree).collect();
-        self.core.commit_edit(&mut manifest, &changes)?;
+        for (tree, config) in configured {
+            tree.configure(config);
+            self.core.jobs.notify();
+        }
         let mut trees = self.core.trees.write();
         for (id, config) in created {
             let tree = Tree::new(id, config, Version::empty(), self.core.shared.clone());

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{DIR, open, open_with};
-use meridian_lsm::{DbOptions, Error, Snapshot, SyncPolicy, Tree, Workers, WriteBatch};
+use meridian_lsm::{
+    Db, DbOptions, Error, Snapshot, SyncPolicy, Tree, TreeConfig, Workers, WriteBatch, inspect,
+};
 use meridian_vfs::{CrashChoice, Fault, FaultFs, FaultRule, Fs, MemFs, Op, StdFs};
 
 fn mem() -> Arc<dyn Fs> {
@@ -130,6 +132,33 @@ fn a_tree_without_its_operator_says_so() {
     batch.merge(&tree, "k", "refuse");
     db.write(batch).unwrap();
     assert!(matches!(tree.get_latest(b"k"), Err(Error::Merge { .. })));
+}
+
+#[test]
+fn settings_of_many_trees_change_all_at_once_or_not_at_all() {
+    let fs = FaultFs::new(mem());
+    let disk: Arc<dyn Fs> = Arc::new(fs.clone());
+    let larger = |name: &str| TreeConfig { block_bytes: 16 << 10, ..common::config(name) };
+    let open = |configs| Db::open(disk.clone(), DIR.as_ref(), DbOptions::default(), configs);
+    let blocks = || {
+        let trees = inspect::manifest(&*disk, DIR.as_ref()).unwrap().trees;
+        trees.iter().map(|tree| tree.config.block_bytes >> 10).collect::<Vec<_>>()
+    };
+    drop(open(vec![common::config("a"), common::config("b")]).unwrap());
+    let listed = [larger("a"), larger("b"), larger("c")];
+    for wrong in [larger("a"), larger("c"), TreeConfig { memtable_bytes: 1, ..larger("d") }] {
+        let told = open([&listed[..], &[wrong]].concat()).unwrap_err();
+        assert!(matches!(told, Error::InvalidArgument { .. }), "{told}");
+        assert_eq!(blocks(), [8, 8]);
+    }
+    let syncs = |configs| {
+        let before = fs.calls(Op::Sync);
+        drop(open(configs).unwrap());
+        fs.calls(Op::Sync) - before
+    };
+    let unchanged = syncs(Vec::new());
+    assert_eq!(syncs(listed.to_vec()), unchanged + 1);
+    assert_eq!(blocks(), [16, 16, 16]);
 }
 
 #[test]
