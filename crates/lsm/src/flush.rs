@@ -48,7 +48,7 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
         filter: Filter::begin(&config, now_ms, &read),
     };
     let times = TableTimes { written: now_ms, made: now_ms, ..TableTimes::default() };
-    let target = Target { level: 0, table_bytes: u64::MAX, times, hold: false };
+    let target = Target { tree: tree.id(), level: 0, table_bytes: u64::MAX, times, hold: false };
     let outputs = write_tables(core, &config, stream, target)?;
     install(core, tree, memtable, &outputs)?;
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();

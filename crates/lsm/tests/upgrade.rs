@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{DIR, open_small};
+use meridian_lsm::Db;
 use meridian_vfs::{Fs, MemFs, StdFs, read_all};
 
 /// A copy of a fixture in memory.
@@ -30,6 +31,10 @@ fn fixture(name: &str) -> Arc<dyn Fs> {
 /// is in the log only.
 fn check(disk: &Arc<dyn Fs>) {
     let (db, _) = open_small(disk).unwrap();
+    check_tables(&db);
+}
+
+fn check_tables(db: &Db) {
     let (a, b) = (db.tree("a").unwrap(), db.tree("b").unwrap());
     for k in 0..20u32 {
         // Deleted in the last round by a later key's turn, or not at all since its own.
@@ -41,6 +46,30 @@ fn check(disk: &Arc<dyn Fs>) {
         assert_eq!(sum.as_deref(), Some(&b"0,1,2,3,4,5,"[..]), "sum {k}");
     }
     db.verify().unwrap();
+}
+
+fn table_versions(disk: &Arc<dyn Fs>) -> Vec<u8> {
+    let names = disk.list(Path::new(DIR)).unwrap();
+    let tables = names.iter().filter(|name| name.extension().is_some_and(|end| end == "sst"));
+    tables.map(|name| read_all(&**disk, &Path::new(DIR).join(name)).unwrap()[7]).collect()
+}
+
+#[test]
+fn tables_of_version_1_are_read() {
+    let disk = fixture("v1-table");
+    assert_eq!(table_versions(&disk), [1; 9]);
+    check(&disk);
+    let (db, _) = open_small(&disk).unwrap();
+    // Beside new ones, and merged with them.
+    db.flush().unwrap();
+    check_tables(&db);
+    let versions = table_versions(&disk);
+    assert!(versions.contains(&1) && versions.contains(&2), "{versions:?}");
+    db.compact("a").unwrap();
+    db.compact("b").unwrap();
+    drop(db);
+    assert!(table_versions(&disk).iter().all(|version| *version == 2));
+    check(&disk);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::flush::forsake;
 use crate::key::{Seqno, ValueKind, pack};
 use crate::options::{Compaction, LEVELS, MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::Tree;
 use crate::version::edit::{Change, TableRecord};
@@ -55,7 +56,9 @@ impl Db {
         }
         core.exclusively(tree, false, || {
             let config = tree.config();
-            let mut outputs = Outputs::new(core, &config);
+            let (tree_id, name) = (tree.id(), tree.name().to_owned());
+            let origin = Origin { tree: tree_id, name, ..Origin::default() };
+            let mut outputs = Outputs::new(core, &config, origin);
             let written = write(core, tree, &mut outputs, sorted).and_then(|()| outputs.open());
             let outcome = written.and_then(|tables| install(core, tree, &tables));
             outcome.inspect_err(|cause| {

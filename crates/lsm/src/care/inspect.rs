@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_vfs::Fs;
+use meridian_vfs::{Fs, read_all};
 
 use crate::batch::decode_op;
 use crate::coding::Decoder;
@@ -18,7 +18,7 @@ use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::table::cache::BlockCache;
 use crate::table::cursor::TableCursor;
-use crate::table::reader::{Garbage, Table};
+use crate::table::reader::{Garbage, Table, read_metadata};
 use crate::version::edit::TableRecord;
 use crate::version::manifest::{self, Manifest};
 use crate::version::state::State;
@@ -214,12 +214,12 @@ fn parent(file: &Path) -> &Path {
     file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// Reads a table that the manifest beside it knows, every checksum compared, and hands its versions
-/// to `each`, in order.
+/// Reads a table, every checksum compared, and hands its versions to `each`, in order. What the
+/// manifest beside it does not know is what the table says of itself.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when the manifest does not know the file; [`Error::Corruption`] with
-/// the damaged place.
+/// [`Error::InvalidArgument`] when the manifest does not know the file and the file does not say
+/// whose it is; [`Error::Corruption`] with the damaged place.
 pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<TableInfo, Error> {
     let dir = parent(file);
     let (state, _torn) = load(fs, dir)?;
@@ -230,10 +230,9 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
         };
         state.trees.values().find_map(of_tree)
     });
-    let Some((tree, record)) = known else {
-        let manifest = manifest::path(dir);
-        let what = format!("{} knows no table {}", manifest.display(), file.display());
-        return Err(Error::invalid(what));
+    let (tree, record) = match known {
+        Some(known) => known,
+        None => told_by_itself(fs, dir, file)?,
     };
     let opened = open(fs, dir, &record)?;
     opened.verify()?;
@@ -246,6 +245,22 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
         versions.advance()?;
     }
     Ok(info(dir, &tree, &record))
+}
+
+/// Tree and record of a table that no manifest knows.
+fn told_by_itself(fs: &dyn Fs, dir: &Path, file: &Path) -> Result<(String, TableRecord), Error> {
+    let unknown = || {
+        let manifest = manifest::path(dir);
+        let what = format!("{} knows no table {}", manifest.display(), file.display());
+        Error::invalid(what)
+    };
+    if !fs.exists(file)? {
+        return Err(unknown());
+    }
+    let (meta, bytes) = read_metadata(fs, file)?;
+    let digest = *blake3::hash(&read_all(fs, file)?).as_bytes();
+    let record = meta.record(bytes, digest).ok_or_else(unknown)?;
+    Ok((meta.origin.map(|origin| origin.name).unwrap_or_default(), record))
 }
 
 fn open(fs: &dyn Fs, dir: &Path, record: &TableRecord) -> Result<Arc<Table>, Error> {

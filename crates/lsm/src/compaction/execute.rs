@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::flush::forsake;
 use crate::key::{ValueKind, kind_of};
 use crate::options::TreeConfig;
+use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
 use crate::version::edit::{Change, TableTimes};
@@ -44,6 +45,7 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
 /// What the tables to write are like.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
+    pub(crate) tree: u32,
     pub(crate) level: usize,
     /// Bytes from which the next one begins.
     pub(crate) table_bytes: u64,
@@ -61,8 +63,15 @@ pub(crate) fn write_tables(
     mut stream: Stream<'_>,
     target: Target,
 ) -> Result<Vec<Arc<Table>>, Error> {
-    let outputs = Outputs::new(core, config);
-    let mut writing = Writing { core, config, target, outputs, paced: 0, times: target.times };
+    let origin = Origin {
+        tree: target.tree,
+        name: config.name.clone(),
+        level: u8::try_from(target.level).unwrap_or(u8::MAX),
+        times: target.times,
+        ..Origin::default()
+    };
+    let outputs = Outputs::new(core, config, origin);
+    let mut writing = Writing { core, config, target, outputs, paced: 0 };
     let written = writing.run(&mut stream).and_then(|()| writing.outputs.open());
     written.inspect_err(|_cause| writing.outputs.discard())
 }
@@ -77,8 +86,6 @@ struct Writing<'a> {
     outputs: Outputs<'a>,
     /// Bytes of the open table that the rate limit knows of.
     paced: u64,
-    /// Of the open table.
-    times: TableTimes,
 }
 
 impl Writing<'_> {
@@ -90,12 +97,13 @@ impl Writing<'_> {
                 self.finish()?;
             }
             for (tag, value) in kept {
+                let writer = self.outputs.writer()?;
                 if kind_of(tag) == ValueKind::Put
                     && let Some(at) = filter.and_then(|filter| filter.expiry_of(&key, &value))
                 {
-                    self.times.expires(at);
+                    writer.expires(at);
                 }
-                self.outputs.writer()?.add(&key, tag, &value)?;
+                writer.add(&key, tag, &value)?;
             }
         }
         self.finish()
@@ -113,11 +121,7 @@ impl Writing<'_> {
     fn finish(&mut self) -> Result<(), Error> {
         self.pace(1);
         self.paced = 0;
-        if let Some(record) = self.outputs.finish()? {
-            record.level = u8::try_from(self.target.level).unwrap_or(u8::MAX);
-            record.times = std::mem::replace(&mut self.times, self.target.times);
-        }
-        Ok(())
+        self.outputs.finish()
     }
 }
 

@@ -82,6 +82,7 @@ impl Merge {
             now_ms,
             oldest: inputs.iter().map(|table| table.record.min_seqno).min().unwrap_or(0),
             target: Target {
+                tree: tree.id(),
                 level: choice.output,
                 table_bytes,
                 times: TableTimes { written, made: now_ms, ..TableTimes::default() },

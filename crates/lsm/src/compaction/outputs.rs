@@ -10,6 +10,7 @@ use crate::db::Core;
 use crate::error::Error;
 use crate::options::TreeConfig;
 use crate::table::format::path;
+use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::table::writer::TableWriter;
 use crate::version::edit::TableRecord;
@@ -17,13 +18,15 @@ use crate::version::edit::TableRecord;
 pub(crate) struct Outputs<'a> {
     core: &'a Core,
     config: &'a TreeConfig,
+    /// Of every table, but for its id.
+    origin: Origin,
     writer: Option<TableWriter>,
     done: Vec<TableRecord>,
 }
 
 impl<'a> Outputs<'a> {
-    pub(crate) const fn new(core: &'a Core, config: &'a TreeConfig) -> Self {
-        Self { core, config, writer: None, done: Vec::new() }
+    pub(crate) const fn new(core: &'a Core, config: &'a TreeConfig, origin: Origin) -> Self {
+        Self { core, config, origin, writer: None, done: Vec::new() }
     }
 
     /// Bytes of the open table so far, if one is open.
@@ -37,20 +40,20 @@ impl<'a> Outputs<'a> {
             Some(writer) => writer,
             None => {
                 let id = self.core.next_table.fetch_add(1, Ordering::Relaxed);
-                TableWriter::create(&*self.core.fs, &self.core.dir, id, self.config)?
+                let origin = Origin { table: id, ..self.origin.clone() };
+                TableWriter::create(&*self.core.fs, &self.core.dir, self.config, origin)?
             }
         };
         Ok(self.writer.insert(writer))
     }
 
-    /// Ends the open table, if one is open: what the manifest is to say of it, for the caller to
-    /// complete.
-    pub(crate) fn finish(&mut self) -> Result<Option<&mut TableRecord>, Error> {
-        let Some(writer) = self.writer.take() else { return Ok(None) };
+    /// Ends the open table, if one is open.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        let Some(writer) = self.writer.take() else { return Ok(()) };
         let path = writer.path().to_path_buf();
         let record = writer.finish().inspect_err(|_cause| self.core.garbage.put(path))?;
         self.done.push(record);
-        Ok(self.done.last_mut())
+        Ok(())
     }
 
     /// Makes the names of all that are done durable, and opens them.

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::coding::{Decoder, Malformed, crc32c};
 
 pub(crate) const MAGIC: &[u8; 7] = b"MRDNSST";
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
+/// The oldest version that is read.
+pub(crate) const OLDEST_VERSION: u8 = 1;
 pub(crate) const HEADER: usize = 8;
 pub(crate) const BLOCK_TRAILER: usize = 9;
 pub(crate) const FOOTER: usize = 56;
@@ -28,6 +30,13 @@ pub(crate) fn header() -> [u8; HEADER] {
     let mut out = [VERSION; HEADER];
     out[..7].copy_from_slice(MAGIC);
     out
+}
+
+/// The version that a header (or the end of a footer) names, if it is one that is read.
+pub(crate) fn version_of(header: &[u8]) -> Option<u8> {
+    let (version, magic) = header.split_last()?;
+    let known = magic == MAGIC && (OLDEST_VERSION..=VERSION).contains(version);
+    known.then_some(*version)
 }
 
 /// Where a block is: its offset and its length with trailer.
@@ -75,7 +84,7 @@ impl Footer {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut decoder = Decoder::new(bytes);
         let head = decoder.take(44)?;
-        if crc32c(head) != decoder.u32()? || decoder.take(HEADER)? != header() {
+        if crc32c(head) != decoder.u32()? || version_of(decoder.take(HEADER)?).is_none() {
             return Err(Malformed);
         }
         let mut fields = Decoder::new(head);

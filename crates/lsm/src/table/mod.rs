@@ -7,6 +7,7 @@ pub(crate) mod cursor;
 pub(crate) mod filter;
 pub(crate) mod format;
 pub(crate) mod index;
+pub(crate) mod metadata;
 pub(crate) mod reader;
 pub(crate) mod writer;
 

@@ -14,8 +14,11 @@ use super::block::{Block, Visited};
 use super::cache::BlockCache;
 use super::compress;
 use super::filter::Filter;
-use super::format::{BLOCK_TRAILER, FOOTER, Footer, HEADER, Handle, block_checksum, header, path};
+use super::format::{
+    BLOCK_TRAILER, FOOTER, Footer, HEADER, Handle, block_checksum, path, version_of,
+};
 use super::index::Index;
+use super::metadata::Metadata;
 use crate::coding::{Decoder, Malformed};
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, seek_tag};
@@ -80,7 +83,7 @@ impl Table {
             return Err(Error::corruption(path, 0, "the table is missing"));
         }
         let file = fs.open(&path)?;
-        let footer = read_footer(&*file, &path, record.bytes)?;
+        let (version, footer) = read_footer(&*file, &path, Some(record.bytes))?;
         let load = |handle: Handle| read_raw(&*file, &path, handle);
         let corrupt = |handle: Handle, what: &'static str| {
             let path = path.clone();
@@ -95,8 +98,12 @@ impl Table {
                     .map_err(corrupt(footer.filter, "the filter cannot be decoded"))?,
             ),
         };
-        check_metadata(&load(footer.meta)?, &record)
-            .map_err(corrupt(footer.meta, "the metadata is not what the manifest says"))?;
+        let meta = Metadata::decode(version, &load(footer.meta)?)
+            .map_err(corrupt(footer.meta, "the metadata cannot be decoded"))?;
+        if !meta.is_of(&record) {
+            let what = "the metadata is not what the manifest says";
+            return Err(Error::corruption(path, footer.meta.offset, what));
+        }
         let obsolete = AtomicBool::new(false);
         Ok(Self { record, path, file, index, filter, cache, obsolete, garbage })
     }
@@ -192,24 +199,42 @@ impl Table {
     }
 }
 
-fn read_footer(file: &dyn File, path: &Path, expected: u64) -> Result<Footer, Error> {
+/// What a table that no manifest speaks of says of itself, and its bytes.
+pub(crate) fn read_metadata(fs: &dyn Fs, path: &Path) -> Result<(Metadata, u64), Error> {
+    let file = fs.open(path)?;
+    let (version, footer) = read_footer(&*file, path, None)?;
+    let meta = Metadata::decode(version, &read_raw(&*file, path, footer.meta)?);
+    let what = "the metadata cannot be decoded";
+    let meta = meta.map_err(|_cause| Error::corruption(path, footer.meta.offset, what))?;
+    Ok((meta, footer.file_len))
+}
+
+/// The version and the footer of a table of `expected` bytes, if somebody knows how many.
+fn read_footer(
+    file: &dyn File,
+    path: &Path,
+    expected: Option<u64>,
+) -> Result<(u8, Footer), Error> {
     let len = file.len()?;
-    if len != expected || len < (HEADER + FOOTER) as u64 {
-        let what = format!("the file has {len} bytes, the manifest says {expected}");
+    if expected.is_some_and(|expected| len != expected) || len < (HEADER + FOOTER) as u64 {
+        let what = match expected {
+            Some(expected) => format!("the file has {len} bytes, the manifest says {expected}"),
+            None => format!("the file has {len} bytes: too few for a table"),
+        };
         return Err(Error::corruption(path, len, what));
     }
     let mut head = [0; HEADER];
     read_exact_at(file, path, 0, &mut head)?;
-    if head != header() {
+    let Some(version) = version_of(&head) else {
         return Err(Error::corruption(path, 0, "the header is damaged or of another version"));
     }
     let at = len - FOOTER as u64;
     let mut bytes = [0; FOOTER];
     read_exact_at(file, path, at, &mut bytes)?;
     match Footer::decode(&bytes) {
-        Ok(footer) if footer.file_len == len => Ok(footer),
+        Ok(footer) if footer.file_len == len && bytes.ends_with(&head) => Ok((version, footer)),
         _ => Err(Error::corruption(path, at, "the footer is damaged")),
-    }
+    };
 }
 
 /// Reads, checks and decompresses one block.
@@ -243,19 +268,4 @@ fn read_raw(file: &dyn File, path: &Path, handle: Handle) -> Result<Bytes, Error
         }
         Err(Malformed) => Err(corrupt("a block cannot be decompressed")),
     }
-}
-
-fn check_metadata(meta: &[u8], record: &TableRecord) -> Result<(), Malformed> {
-    let mut decoder = Decoder::new(meta);
-    let (entries, deletes, _merges) = (decoder.varint()?, decoder.varint()?, decoder.varint()?);
-    let (min_seqno, max_seqno) = (decoder.varint()?, decoder.varint()?);
-    let (_raw_bytes, _blocks) = (decoder.varint()?, decoder.varint()?);
-    let (smallest, largest) = (decoder.bytes()?, decoder.bytes()?);
-    let same = entries == record.entries
-        && deletes == record.deletes
-        && min_seqno == record.min_seqno
-        && max_seqno == record.max_seqno
-        && smallest == record.smallest
-        && largest == record.largest;
-    if same { Ok(()) } else { Err(Malformed) }
 }

@@ -16,6 +16,7 @@ use super::cursor::TableCursor;
 use super::filter::{self, Filter};
 use super::format::{Footer, Handle};
 use super::index::{Index, separator};
+use super::metadata::Origin;
 use super::reader::{Garbage, Table};
 use super::writer::TableWriter;
 use super::{compress, format};
@@ -171,7 +172,8 @@ fn filters_forget_nothing_and_rarely_imagine() {
 fn write_table(fs: &MemFs, config: &TreeConfig, entries: &Entries) -> Table {
     let dir = Path::new("/t");
     fs.create_dir_all(dir).unwrap();
-    let mut writer = TableWriter::create(fs, dir, 9, config).unwrap();
+    let origin = Origin { tree: 3, name: config.name.clone(), table: 9, ..Origin::default() };
+    let mut writer = TableWriter::create(fs, dir, config, origin).unwrap();
     for ((key, tag), value) in entries {
         writer.add(key, tag.0, value).unwrap();
     }
@@ -243,7 +245,7 @@ fn golden_bytes() {
         hex(&footer.encode()),
         "\
          64000000000000001400000032000000000000003200000078000000000000001e000000\
-         ce000000000000005906608d4d52444e53535401"
+         ce000000000000005906608d4d52444e53535402"
     );
     assert_eq!(Footer::decode(&footer.encode()), Ok(footer));
     let mut builder = BlockBuilder::default();
@@ -263,16 +265,16 @@ fn golden_bytes() {
     assert_eq!(
         hex(&bytes),
         "\
-         4d52444e53535401000101076b760000000001000000000e000000879d3e740602000000\
+         4d52444e53535402000101076b760000000001000000000e000000879d3e740602000000\
          080000008000000000000000000000000002000000002000000000000000000000000001\
          0000000000000000000000000000000000000000000000000041000000ace609ee016b08\
-         170004000000a993eeb201000001010201016b016b000b000000053ae808690000000000\
-         00000d0000001f000000000000004a000000760000000000000014000000c20000000000\
-         00000148bca44d52444e53535401"
+         170004000000a993eeb201000001010201016b016b030174090000000000000015000000\
+         a29e5d6169000000000000000d0000001f000000000000004a0000007600000000000000\
+         1e000000cc00000000000000e94b63b94d52444e53535402"
     );
     assert_eq!(
         hex(&table.record.digest),
-        "fe857d5e8ca37265f6aa488186ff4e22c14d38852a7139d25b8422cf0535fc1e"
+        "bd3caaa02aae65d195a5009b84ae54dec98b35407da06518e53e7101cfca800a"
     );
 }
 

@@ -8,12 +8,12 @@ use meridian_vfs::{File, Fs};
 
 use super::block::BlockBuilder;
 use super::format::{BLOCK_TRAILER, Footer, HEADER, Handle, block_checksum, header, path};
+use super::metadata::{Metadata, Origin};
 use super::{compress, filter, index};
-use crate::coding::{put_bytes, put_varint};
 use crate::error::Error;
 use crate::key::{ValueKind, kind_of, seqno_of};
 use crate::options::{Compression, TreeConfig};
-use crate::version::edit::{TableRecord, TableTimes};
+use crate::version::edit::TableRecord;
 
 /// Bytes gathered before they are written and hashed: large enough for both to be efficient.
 const WRITE_BYTES: usize = 256 << 10;
@@ -21,9 +21,8 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(crate) struct TableWriter {
     file: Arc<dyn File>,
     path: PathBuf,
-    record: TableRecord,
-    merges: u64,
-    raw_bytes: u64,
+    meta: Metadata,
+    origin: Origin,
     compression: Compression,
     block_bytes: usize,
     bloom_bits: u8,
@@ -31,7 +30,6 @@ pub(crate) struct TableWriter {
     /// The last key of a written block and where it is: its separator needs the next key.
     pending: Option<(Vec<u8>, Handle)>,
     index: Vec<u8>,
-    blocks: u64,
     hashes: Vec<u64>,
     hasher: blake3::Hasher,
     out: Vec<u8>,
@@ -43,37 +41,22 @@ impl TableWriter {
     pub(crate) fn create(
         fs: &dyn Fs,
         dir: &Path,
-        id: u64,
         config: &TreeConfig,
+        origin: Origin,
     ) -> Result<Self, Error> {
-        let path = path(dir, id);
+        let path = path(dir, origin.table);
         let file = fs.create(&path)?;
-        let record = TableRecord {
-            id,
-            level: 0,
-            bytes: 0,
-            digest: [0; 32],
-            smallest: Bytes::new(),
-            largest: Bytes::new(),
-            min_seqno: u64::MAX,
-            max_seqno: 0,
-            entries: 0,
-            deletes: 0,
-            times: TableTimes::default(),
-        };
         Ok(Self {
             file,
             path,
-            record,
-            merges: 0,
-            raw_bytes: 0,
+            meta: Metadata { min_seqno: u64::MAX, ..Metadata::default() },
+            origin,
             compression: config.compression,
             block_bytes: config.block_bytes,
             bloom_bits: config.bloom_bits_per_key,
             block: BlockBuilder::default(),
             pending: None,
             index: Vec::new(),
-            blocks: 0,
             hashes: Vec::new(),
             hasher: blake3::Hasher::new(),
             out: header().to_vec(),
@@ -90,6 +73,11 @@ impl TableWriter {
         self.offset
     }
 
+    /// Counts an entry that expires.
+    pub(crate) fn expires(&mut self, at: u64) {
+        self.origin.times.expires(at);
+    }
+
     /// Adds the next version in order.
     pub(crate) fn add(&mut self, key: &[u8], tag: u64, value: &[u8]) -> Result<(), Error> {
         if !self.block.is_empty() && self.block.bytes() + key.len() + value.len() > self.block_bytes
@@ -103,16 +91,16 @@ impl TableWriter {
         if self.bloom_bits > 0 && self.hashes.last() != Some(&hash) {
             self.hashes.push(hash);
         }
-        if self.record.entries == 0 {
-            self.record.smallest = Bytes::copy_from_slice(key);
+        let (meta, seqno) = (&mut self.meta, seqno_of(tag));
+        if meta.entries == 0 {
+            meta.smallest = Bytes::copy_from_slice(key);
         }
-        let seqno = seqno_of(tag);
-        self.record.min_seqno = self.record.min_seqno.min(seqno);
-        self.record.max_seqno = self.record.max_seqno.max(seqno);
-        self.record.entries += 1;
-        self.record.deletes += u64::from(kind_of(tag) == ValueKind::Delete);
-        self.merges += u64::from(kind_of(tag) == ValueKind::Merge);
-        self.raw_bytes += (key.len() + value.len()) as u64;
+        meta.min_seqno = meta.min_seqno.min(seqno);
+        meta.max_seqno = meta.max_seqno.max(seqno);
+        meta.entries += 1;
+        meta.deletes += u64::from(kind_of(tag) == ValueKind::Delete);
+        meta.merges += u64::from(kind_of(tag) == ValueKind::Merge);
+        meta.raw_bytes += (key.len() + value.len()) as u64;
         self.block.add(key, tag, value);
         Ok(())
     }
@@ -124,7 +112,7 @@ impl TableWriter {
         self.block.clear();
         self.offset += u64::from(handle.len);
         self.pending = Some((last, handle));
-        self.blocks += 1;
+        self.meta.blocks += 1;
         if self.out.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
     }
 
@@ -141,29 +129,10 @@ impl TableWriter {
         handle
     }
 
-    fn metadata(&self) -> Vec<u8> {
-        let record = &self.record;
-        let mut meta = Vec::new();
-        for number in [
-            record.entries,
-            record.deletes,
-            self.merges,
-            record.min_seqno,
-            record.max_seqno,
-            self.raw_bytes,
-            self.blocks,
-        ] {
-            put_varint(&mut meta, number);
-        }
-        put_bytes(&mut meta, &record.smallest);
-        put_bytes(&mut meta, &record.largest);
-        meta
-    }
-
     /// Finishes the file and makes its bytes durable (its name is the caller's to make durable).
     /// At least one entry was added.
     pub(crate) fn finish(mut self) -> Result<TableRecord, Error> {
-        self.record.largest = Bytes::copy_from_slice(self.block.last_key());
+        self.meta.largest = Bytes::copy_from_slice(self.block.last_key());
         self.finish_block()?;
         if let Some((last, handle)) = self.pending.take() {
             index::encode_entry(&mut self.index, &last, handle);
@@ -175,8 +144,8 @@ impl TableWriter {
         }
         let index = std::mem::take(&mut self.index);
         let index_handle = self.put(self.compression, &index);
-        let meta = self.metadata();
-        let meta_handle = self.put(Compression::None, &meta);
+        self.meta.origin = Some(std::mem::take(&mut self.origin));
+        let meta_handle = self.put(Compression::None, &self.meta.encode());
         self.offset += super::format::FOOTER as u64;
         let footer = Footer {
             index: index_handle,
@@ -187,9 +156,8 @@ impl TableWriter {
         self.out.extend_from_slice(&footer.encode());
         self.write_out()?;
         self.file.sync_data()?;
-        self.record.bytes = self.offset;
-        self.record.digest = *self.hasher.finalize().as_bytes();
-        Ok(self.record)
+        let digest = *self.hasher.finalize().as_bytes();
+        Ok(self.meta.record(self.offset, digest).expect("it has an origin"))
     }
 }
 

@@ -68,6 +68,16 @@ impl TableTimes {
         self.latest_expiry = self.latest_expiry.max(at);
         self.expiring += 1;
     }
+
+    pub(crate) fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            written: d.varint()?,
+            made: d.varint()?,
+            expiring: d.varint()?,
+            earliest_expiry: d.varint()?,
+            latest_expiry: d.varint()?,
+        })
+    }
 }
 
 /// What the manifest knows of a table.
@@ -270,13 +280,7 @@ fn decode_one(d: &mut Decoder<'_>) -> Result<Change, Malformed> {
         ADD_TABLE_1 => Change::AddTable { tree: d.varint_u32()?, table: decode_table(d)? },
         ADD_TABLE => {
             let (tree, mut table) = (d.varint_u32()?, decode_table(d)?);
-            table.times = TableTimes {
-                written: d.varint()?,
-                made: d.varint()?,
-                expiring: d.varint()?,
-                earliest_expiry: d.varint()?,
-                latest_expiry: d.varint()?,
-            };
+            table.times = TableTimes::decode(d)?;
             Change::AddTable { tree, table }
         }
         REMOVE_TABLE => Change::RemoveTable { tree: d.varint_u32()?, table: d.varint()? },
@@ -292,7 +296,7 @@ fn decode_one(d: &mut Decoder<'_>) -> Result<Change, Malformed> {
     })
 }
 
-fn level_of(number: u64) -> Result<u8, Malformed> {
+pub(crate) fn level_of(number: u64) -> Result<u8, Malformed> {
     u8::try_from(number).ok().filter(|level| usize::from(*level) < LEVELS).ok_or(Malformed)
 }
 
