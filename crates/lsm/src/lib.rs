@@ -60,7 +60,7 @@ pub use db::Db;
 pub use error::Error;
 pub use key::Seqno;
 pub use options::*;
-pub use read::range::{KeyRange, Scan};
+pub use read::range::{KeyRange, LentRow, Scan};
 pub use read::snapshot::Snapshot;
 pub use recovery::{LostRange, Recovery};
 pub use stats::{DbStats, LevelStats, TreeStats};

@@ -1,6 +1,6 @@
 //! A tree: a name, its settings, and the view of what it holds right now.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,11 +15,12 @@ use crate::memtable::{MemCursor, Memtable};
 use crate::options::{LEVELS, MAX_OPERAND_CHAIN, TreeConfig};
 use crate::read::get::Lookup;
 use crate::read::merge_iter::{Direction, Source};
-use crate::read::range::{KeyRange, Scan};
+use crate::read::range::{KeyRange, Reach, Scan};
 use crate::read::snapshot::{Snapshot, SnapshotList};
 use crate::stats::Counters;
-use crate::table::cursor::{LevelCursor, TableCursor};
+use crate::table::cursor::{Disjoint, LevelCursor, TableCursor};
 use crate::table::filter;
+use crate::table::reader::Table;
 use crate::version::levels::Version;
 
 /// What all trees of a database share with their readers.
@@ -85,20 +86,49 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// All sources, newest first.
-    pub(crate) fn sources(&self) -> Vec<Source> {
-        let memtables = std::iter::once(&self.active).chain(&self.sealed);
-        let mut sources: Vec<Source> =
-            memtables.map(|table| Source::Memtable(MemCursor::new(table.clone()))).collect();
+    /// The sources that may hold something in a range visible at `at`, newest first. The range is
+    /// given in the direction of the scan.
+    pub(crate) fn sources(
+        &self,
+        start: &Bound<Bytes>,
+        end: &Bound<Bytes>,
+        direction: Direction,
+        at: Seqno,
+    ) -> Vec<Source> {
+        let mut sources = Vec::with_capacity(8);
+        for memtable in std::iter::once(&self.active).chain(&self.sealed) {
+            // What is visible was counted before.
+            if memtable.entries() > 0 {
+                sources.push(Source::Memtable(MemCursor::new(memtable.clone())));
+            }
+        }
         for (level, tables) in self.version.levels().iter().enumerate() {
+            let range = Reach { start, end, direction };
             if level == 0 {
-                let cursors = tables.iter().map(|table| TableCursor::new(table.clone(), true));
+                let may_hold = |table: &&Arc<Table>| {
+                    table.record.min_seqno <= at && range.touches(&table.record)
+                };
+                let held = tables.iter().filter(may_hold);
+                let cursors = held.map(|table| TableCursor::new(table.clone(), true));
                 sources.extend(cursors.map(Source::Table));
-            } else if !tables.is_empty() {
-                sources.push(Source::Level(LevelCursor::new(tables.clone(), true)));
+            } else if range.touches_any(tables) {
+                let level = Disjoint::Level(self.version.clone(), level);
+                sources.push(Source::Level(LevelCursor::new(level, true)));
             }
         }
         sources
+    }
+
+    /// The value of `key` as of `at`.
+    pub(crate) fn get(
+        &self,
+        key: &[u8],
+        at: Seqno,
+        config: &TreeConfig,
+    ) -> Result<Option<Bytes>, Error> {
+        let mut lookup = Lookup::new(key);
+        self.lookup(key, at, &mut lookup)?;
+        if lookup.operands() == 0 { Ok(lookup.into_base()) } else { lookup.finish(config) }
     }
 
     fn lookup(&self, key: &[u8], at: Seqno, lookup: &mut Lookup<'_>) -> Result<(), Error> {
@@ -262,6 +292,11 @@ impl Tree {
 
     pub(crate) fn view(&self) -> Guard<Arc<View>> {
         self.inner.view.load()
+    }
+
+    /// As [`Tree::view`], to keep.
+    pub(crate) fn view_full(&self) -> Arc<View> {
+        self.inner.view.load_full()
     }
 
     pub(crate) fn config(&self) -> Arc<TreeConfig> {

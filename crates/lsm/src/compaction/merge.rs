@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
-use crate::table::cursor::{LevelCursor, TableCursor};
+use crate::table::cursor::{Disjoint, LevelCursor, TableCursor};
 use crate::table::reader::Table;
 use crate::tree::Tree;
 use crate::version::edit::TableTimes;
@@ -160,7 +160,8 @@ impl Merge {
             if level == 0 {
                 sources.extend(chosen.map(|table| Source::Table(TableCursor::new(table, false))));
             } else {
-                sources.push(Source::Level(LevelCursor::new(chosen.collect(), false)));
+                let chosen = Disjoint::Chosen(chosen.collect());
+                sources.push(Source::Level(LevelCursor::new(chosen, false)));
             }
         }
         sources

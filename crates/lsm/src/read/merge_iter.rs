@@ -50,6 +50,15 @@ impl Source {
         }
     }
 
+    /// As [`Source::value`], until the source moves.
+    fn value_ref(&self) -> &[u8] {
+        match self {
+            Self::Memtable(cursor) => cursor.value(),
+            Self::Table(cursor) => cursor.value_ref(),
+            Self::Level(cursor) => cursor.value_ref(),
+        }
+    }
+
     fn go(&mut self, to: Position<'_>) -> Result<(), Error> {
         match self {
             Self::Memtable(cursor) => {
@@ -96,6 +105,9 @@ pub(crate) struct MergeIter {
     direction: Direction,
     /// Indices of valid sources; the next one on top.
     heap: Vec<usize>,
+    /// Which of the top's two children comes first; 0: not known. While one source gives entry
+    /// after entry, each of them is compared with this one only.
+    second: usize,
 }
 
 impl MergeIter {
@@ -109,11 +121,36 @@ impl MergeIter {
             source.go(start)?;
         }
         let heap = (0..sources.len()).filter(|at| sources[*at].valid()).collect();
-        let mut merged = Self { sources, direction, heap };
-        for at in (0..merged.heap.len() / 2).rev() {
-            merged.sift_down(at);
-        }
+        let mut merged = Self { sources, direction, heap, second: 0 };
+        merged.order();
         Ok(merged)
+    }
+
+    /// Makes a heap of whatever order the sources are in.
+    fn order(&mut self) {
+        self.second = 0;
+        for at in (0..self.heap.len() / 2).rev() {
+            self.sift_down(at);
+        }
+    }
+
+    /// Goes on to `to`, which fits the direction and is not behind where the merge is.
+    pub(crate) fn skip_to(&mut self, to: Position<'_>) -> Result<(), Error> {
+        for &at in &self.heap {
+            let source = &mut self.sources[at];
+            let here = (source.key(), source.tag());
+            let is_there = match to {
+                Position::AtOrBehind(key, tag) => compare(here, (key, tag)) != Ordering::Less,
+                Position::Before(key, tag) => compare(here, (key, tag)) == Ordering::Less,
+                Position::First | Position::Last | Position::Next | Position::Prev => false,
+            };
+            if !is_there {
+                source.go(to)?;
+            }
+        }
+        self.heap.retain(|at| self.sources[*at].valid());
+        self.order();
+        Ok(())
     }
 
     pub(crate) fn valid(&self) -> bool {
@@ -136,6 +173,11 @@ impl MergeIter {
         self.top().map_or_else(Bytes::new, Source::value)
     }
 
+    /// As [`MergeIter::value`], until the merge goes on.
+    pub(crate) fn value_ref(&self) -> &[u8] {
+        self.top().map_or(&[], Source::value_ref)
+    }
+
     /// Goes on in the merge's direction.
     pub(crate) fn advance(&mut self) -> Result<(), Error> {
         let Some(&top) = self.heap.first() else { return Ok(()) };
@@ -146,6 +188,7 @@ impl MergeIter {
         self.sources[top].go(step)?;
         if !self.sources[top].valid() {
             self.heap.swap_remove(0);
+            self.second = 0;
         }
         self.sift_down(0);
         Ok(())
@@ -167,18 +210,24 @@ impl MergeIter {
             if left >= self.heap.len() {
                 return;
             }
-            let right = left + 1;
-            let best =
-                if right < self.heap.len() && self.is_before(self.heap[right], self.heap[left]) {
-                    right
-                } else {
-                    left
-                };
+            let best = if at == 0 && self.second != 0 { self.second } else { self.first_of(left) };
             if !self.is_before(self.heap[best], self.heap[at]) {
+                if at == 0 {
+                    self.second = best;
+                }
                 return;
             }
             self.heap.swap(at, best);
+            // A swap anywhere changes who is where among the top's children, or below them.
+            self.second = 0;
             at = best;
         }
+    }
+
+    /// The position in the heap of the one that comes first: `left` or the one beside it.
+    fn first_of(&self, left: usize) -> usize {
+        let right = left + 1;
+        let is_right = right < self.heap.len() && self.is_before(self.heap[right], self.heap[left]);
+        if is_right { right } else { left }
     }
 }

@@ -8,6 +8,7 @@ use super::block::BlockCursor;
 use super::reader::Table;
 use crate::error::Error;
 use crate::read::merge_iter::Position;
+use crate::version::levels::Version;
 
 /// A position in one table.
 pub(crate) struct TableCursor {
@@ -39,8 +40,15 @@ impl TableCursor {
         self.block.as_ref().map_or_else(Bytes::new, BlockCursor::value)
     }
 
+    pub(crate) fn value_ref(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], BlockCursor::value_ref)
+    }
+
     /// Opens the block at `at` and goes to `to` in it; off the table's end without one.
     fn enter(&mut self, at: usize, to: Position<'_>) -> Result<(), Error> {
+        if self.at == at && self.block.is_some() {
+            return self.within(to);
+        }
         self.at = at;
         self.block = None;
         if at < self.table.index().len() {
@@ -125,16 +133,34 @@ impl TableCursor {
     }
 }
 
+/// Sorted tables that do not overlap.
+pub(crate) enum Disjoint {
+    /// All of a level that is not 0.
+    Level(Arc<Version>, usize),
+    Chosen(Vec<Arc<Table>>),
+}
+
+impl std::ops::Deref for Disjoint {
+    type Target = [Arc<Table>];
+
+    fn deref(&self) -> &[Arc<Table>] {
+        match self {
+            Self::Level(version, level) => version.level(*level),
+            Self::Chosen(tables) => tables,
+        }
+    }
+}
+
 /// A position in the sorted, disjoint tables of a level; one of them is open at a time.
 pub(crate) struct LevelCursor {
-    tables: Vec<Arc<Table>>,
+    tables: Disjoint,
     keep: bool,
     at: usize,
     table: Option<TableCursor>,
 }
 
 impl LevelCursor {
-    pub(crate) const fn new(tables: Vec<Arc<Table>>, keep: bool) -> Self {
+    pub(crate) const fn new(tables: Disjoint, keep: bool) -> Self {
         Self { tables, keep, at: 0, table: None }
     }
 
@@ -154,7 +180,20 @@ impl LevelCursor {
         self.table.as_ref().map_or_else(Bytes::new, TableCursor::value)
     }
 
+    pub(crate) fn value_ref(&self) -> &[u8] {
+        self.table.as_ref().map_or(&[], TableCursor::value_ref)
+    }
+
     fn enter(&mut self, at: usize, to: Position<'_>) -> Result<(), Error> {
+        if self.at == at
+            && let Some(table) = &mut self.table
+        {
+            table.go(to)?;
+            if !table.valid() {
+                self.table = None;
+            }
+            return Ok(());
+        }
         self.at = at;
         self.table = None;
         if let Some(table) = self.tables.get(at) {

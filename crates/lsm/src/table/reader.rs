@@ -133,6 +133,10 @@ impl Table {
         at: Seqno,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
+        // Nothing in it was written by then.
+        if self.record.min_seqno > at {
+            return Ok(ControlFlow::Continue(()));
+        }
         let absent = self.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash));
         if absent || !self.covers(key) {
             return Ok(ControlFlow::Continue(()));

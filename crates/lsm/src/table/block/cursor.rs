@@ -43,6 +43,10 @@ impl BlockCursor {
         self.block.slice(self.value.clone())
     }
 
+    pub(crate) fn value_ref(&self) -> &[u8] {
+        self.block.data.get(self.value.clone()).unwrap_or_default()
+    }
+
     fn jump(&mut self, offset: usize) {
         self.key.clear();
         self.start = None;
