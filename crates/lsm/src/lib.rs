@@ -42,6 +42,7 @@ mod prefetch;
 mod read;
 mod recovery;
 mod stats;
+mod sync;
 mod table;
 mod tree;
 mod version;

@@ -5,9 +5,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::key::{Seqno, ValueKind, seek_tag};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 mod arena;
 mod cursor;

@@ -10,11 +10,11 @@
 use std::cmp::Ordering as Order;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use super::arena::Arena;
 use crate::key::{ValueKind, kind_of, pack, prefix_of, seqno_of};
 use crate::prefetch::prefetch;
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// With one in four going up, 4^12 entries keep the expected search logarithmic.
 const MAX_HEIGHT: usize = 12;
@@ -108,7 +108,7 @@ struct Splice {
 impl SkipList {
     pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
         Self {
-            head: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_HEIGHT],
+            head: std::array::from_fn(|_level| AtomicPtr::new(ptr::null_mut())),
             height: AtomicUsize::new(1),
             arena: Arena::new(total),
         }
