@@ -231,14 +231,14 @@ fn read_footer(
     read_exact_at(file, path, 0, &mut head)?;
     let Some(version) = version_of(&head) else {
         return Err(Error::corruption(path, 0, "the header is damaged or of another version"));
-    }
+    };
     let at = len - FOOTER as u64;
     let mut bytes = [0; FOOTER];
     read_exact_at(file, path, at, &mut bytes)?;
     match Footer::decode(&bytes) {
         Ok(footer) if footer.file_len == len && bytes.ends_with(&head) => Ok((version, footer)),
         _ => Err(Error::corruption(path, at, "the footer is damaged")),
-    };
+    }
 }
 
 /// Reads, checks and decompresses one block.
