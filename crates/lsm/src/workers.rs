@@ -18,6 +18,8 @@ use crate::options::SyncPolicy;
 /// How long writes may gather before they are handed to the operating system: a killed process
 /// loses at most this. Long enough that a busy writer does not pay a wake-up for each batch.
 const NAP: Duration = Duration::from_millis(1);
+/// With [`SyncPolicy::Always`], how long a write that nobody waits for may stay in memory.
+const UNWAITED_TICK: Duration = Duration::from_millis(100);
 /// How often the WAL thread looks at the age of its segment when nothing happens.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -137,6 +139,7 @@ fn write_log(core: &Core) {
             (SyncPolicy::Every { interval, .. }, Some(since)) => {
                 interval.saturating_sub(since.elapsed())
             }
+            (SyncPolicy::Always, _) => UNWAITED_TICK,
             _ => IDLE_TICK,
         };
         log.sleep_until_work(most);
@@ -156,6 +159,9 @@ fn write_log(core: &Core) {
 
 fn write_and_sync(core: &Core, unsynced_since: &mut Option<Instant>) -> Result<(), crate::Error> {
     let log = &core.log;
+    if log.policy() == SyncPolicy::Always {
+        return log.lead();
+    }
     log.write_pending()?;
     let Some(batches) = log.unsynced() else {
         *unsynced_since = None;

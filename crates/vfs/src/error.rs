@@ -13,6 +13,8 @@ pub enum Op {
     Open,
     /// Appending to a file.
     Append,
+    /// Giving a file room behind its end.
+    Reserve,
     /// Reading from a file.
     Read,
     /// Making a file's bytes durable.
@@ -43,6 +45,7 @@ impl std::fmt::Display for Op {
             Self::Create => "create",
             Self::Open => "open",
             Self::Append => "append to",
+            Self::Reserve => "reserve room in",
             Self::Read => "read",
             Self::Sync => "sync",
             Self::Length => "measure",

@@ -129,6 +129,11 @@ impl File for FaultFile {
         }
     }
 
+    fn reserve(&self, bytes: u64) -> Result<(), IoError> {
+        self.plan.check(Op::Reserve, &self.path)?;
+        self.below.reserve(bytes)
+    }
+
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, IoError> {
         match self.plan.hit(Op::Read, &self.path) {
             Some(Fault::Error(kind)) => Err(injected(Op::Read, &self.path, kind)),

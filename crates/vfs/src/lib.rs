@@ -33,11 +33,21 @@ pub use std_fs::StdFs;
 
 /// An open file. Files are written once, from front to back, and read anywhere.
 pub trait File: Send + Sync + Debug {
-    /// Appends all of `bytes` at the end.
+    /// Appends all of `bytes` at the end (before the room, see [`File::reserve`]).
     ///
     /// # Errors
     /// The file may hold any prefix of `bytes` afterwards.
     fn append(&self, bytes: &[u8]) -> Result<(), IoError>;
+
+    /// Gives the file exactly `bytes` bytes of room behind its end (0 takes back what an earlier
+    /// call gave): they read as zeros, count in [`File::len`], and are what is appended next goes
+    /// into. A sync of bytes that had room costs one write to the disk where a sync of a file that
+    /// grew costs two or more, for its length is to be made durable as well. After a power cut the
+    /// room may or may not be there. Where a file system cannot do this nothing happens.
+    ///
+    /// # Errors
+    /// What was appended is as it was; there may be some of the room, or none.
+    fn reserve(&self, bytes: u64) -> Result<(), IoError>;
 
     /// Reads at most `buf.len()` bytes from `offset`; fewer only at the end of the file.
     ///
@@ -52,7 +62,7 @@ pub trait File: Send + Sync + Debug {
     /// success does not cover them: the caller must not go on with this file.
     fn sync_data(&self) -> Result<(), IoError>;
 
-    /// The file's length in bytes.
+    /// The file's length in bytes, its room included.
     ///
     /// # Errors
     /// Nothing was changed; asking again is harmless.
@@ -87,7 +97,8 @@ pub trait Fs: Send + Sync + Debug {
     /// Nothing was changed.
     fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError>;
 
-    /// Opens an existing file to append to and to read.
+    /// Opens an existing file to append to and to read. Room behind its end that nobody took back
+    /// is a part of it from now on.
     ///
     /// # Errors
     /// Nothing was changed.

@@ -1,10 +1,13 @@
 //! The machine's own file system: positioned reads, `fdatasync`, `flock`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::{File, Fs, IoError, LockGuard, Op};
 
@@ -16,9 +19,15 @@ pub struct StdFs;
 struct StdFile {
     path: PathBuf,
     file: fs::File,
+    /// Where the next append goes: behind it may be room.
+    end: AtomicU64,
 }
 
 impl StdFile {
+    fn new(path: &Path, file: fs::File, end: u64) -> Arc<Self> {
+        Arc::new(Self { path: path.to_path_buf(), file, end: AtomicU64::new(end) })
+    }
+
     fn err(&self, op: Op) -> impl FnOnce(io::Error) -> IoError + '_ {
         move |cause| IoError::new(op, &self.path, cause)
     }
@@ -26,8 +35,21 @@ impl StdFile {
 
 impl File for StdFile {
     fn append(&self, bytes: &[u8]) -> Result<(), IoError> {
-        // Opened in append mode: the kernel moves the position, no seek and no lock here.
-        (&self.file).write_all(bytes).map_err(self.err(Op::Append))
+        let at = self.end.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.file.write_all_at(bytes, at).map_err(self.err(Op::Append))
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), IoError> {
+        let end = self.end.load(Ordering::Relaxed);
+        self.file.set_len(end).map_err(self.err(Op::Reserve))?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        let given = fallocate(&self.file, FallocateFlags::empty(), end, bytes);
+        match given.map_err(io::Error::from) {
+            Err(cause) if cause.kind() == io::ErrorKind::Unsupported => Ok(()),
+            given => given.map_err(self.err(Op::Reserve)),
+        }
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, IoError> {
@@ -62,7 +84,7 @@ impl LockGuard for StdLock {}
 
 impl Fs for StdFs {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        // Append mode and truncation exclude each other, so an old file is removed first.
+        // Whoever has the old file open goes on reading that one.
         match fs::remove_file(path) {
             Ok(()) => {}
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
@@ -70,25 +92,26 @@ impl Fs for StdFs {
         }
         let file = fs::OpenOptions::new()
             .read(true)
-            .append(true)
+            .write(true)
             .create_new(true)
             .open(path)
             .map_err(|cause| IoError::new(Op::Create, path, cause))?;
-        Ok(Arc::new(StdFile { path: path.to_path_buf(), file }))
+        Ok(StdFile::new(path, file, 0))
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
         let file = fs::File::open(path).map_err(|cause| IoError::new(Op::Open, path, cause))?;
-        Ok(Arc::new(StdFile { path: path.to_path_buf(), file }))
+        Ok(StdFile::new(path, file, 0))
     }
 
     fn open_append(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
         let file = fs::OpenOptions::new()
             .read(true)
-            .append(true)
+            .write(true)
             .open(path)
             .map_err(|cause| IoError::new(Op::Open, path, cause))?;
-        Ok(Arc::new(StdFile { path: path.to_path_buf(), file }))
+        let end = file.metadata().map_err(|cause| IoError::new(Op::Length, path, cause))?.len();
+        Ok(StdFile::new(path, file, end))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {

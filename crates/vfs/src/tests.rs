@@ -27,6 +27,7 @@ fn contract(fs: &dyn Fs, root: &Path) {
     fs.open_append(&a).unwrap().append(b"!").unwrap();
     fs.hard_link(&a, &b).unwrap();
     assert_eq!(read_all(fs, &b).unwrap(), b"hello world!");
+    room(fs, &dir.join("room"));
     assert_eq!(fs.list(&dir).unwrap(), [Path::new("a"), Path::new("b")]);
     fs.remove(&a).unwrap();
     assert!(!fs.exists(&a).unwrap());
@@ -44,6 +45,39 @@ fn contract(fs: &dyn Fs, root: &Path) {
     assert_eq!(fs.lock(&lock).unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(held);
     fs.lock(&lock).unwrap();
+}
+
+fn room(fs: &dyn Fs, path: &Path) {
+    let file = fs.create(path).unwrap();
+    file.append(b"ab").unwrap();
+    file.reserve(4).unwrap();
+    assert_eq!(read_all(fs, path).unwrap(), b"ab\0\0\0\0");
+    file.append(b"cd").unwrap();
+    assert_eq!(read_all(fs, path).unwrap(), b"abcd\0\0");
+    file.append(b"efgh").unwrap();
+    assert_eq!(read_all(fs, path).unwrap(), b"abcdefgh");
+    file.reserve(100).unwrap();
+    assert_eq!(file.len().unwrap(), 108);
+    file.reserve(0).unwrap();
+    assert_eq!(read_all(fs, path).unwrap(), b"abcdefgh");
+    fs.remove(path).unwrap();
+}
+
+#[test]
+fn room_that_was_synced_is_there_after_a_cut() {
+    let fs = MemFs::new();
+    let (dir, path) = (Path::new("/d"), Path::new("/d/a"));
+    fs.create_dir_all(dir).unwrap();
+    let file = fs.create(path).unwrap();
+    fs.sync_dir(dir).unwrap();
+    file.append(b"ab").unwrap();
+    file.reserve(4).unwrap();
+    file.sync_data().unwrap();
+    file.append(b"cd").unwrap();
+    let after = fs.crash_clone(CrashChoice::LoseUnsynced);
+    assert_eq!(read_all(&after, path).unwrap(), b"ab\0\0\0\0");
+    let after = fs.crash_clone(CrashChoice::KeepEverything);
+    assert_eq!(read_all(&after, path).unwrap(), b"abcd\0\0");
 }
 
 #[test]

@@ -289,9 +289,9 @@ pub fn wal(
         Head::Absent | Head::Damaged(_) => None,
     };
     let mut at = crate::wal::format::SEGMENT_HEADER as u64;
-    while at < reader.len() {
+    while at < reader.used() {
         let Some((header, payload)) = reader.chunk(at)? else {
-            let to = reader.next_chunk(at)?.unwrap_or_else(|| reader.len());
+            let to = reader.next_chunk(at)?.unwrap_or_else(|| reader.used());
             each(WalItem::Unreadable { from: at, to });
             at = to;
             continue;
@@ -309,7 +309,7 @@ pub fn wal(
         }
         at += bytes;
     }
-    Ok(WalInfo { segment: id, previous_len, bytes: reader.len() })
+    Ok(WalInfo { segment: id, previous_len, bytes: reader.used() })
 }
 
 fn batches(path: &Path, at: u64, payload: &[u8]) -> Result<Vec<(Seqno, u32)>, Error> {

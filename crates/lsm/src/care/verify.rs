@@ -120,7 +120,7 @@ pub(super) fn verify_log(
             claimed = Some(bytes);
         }
         reader.replay(claimed, &mut Strict)?;
-        done(reader.path(), reader.len());
+        done(reader.path(), reader.used());
     }
     Ok(())
 }

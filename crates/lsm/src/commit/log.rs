@@ -1,17 +1,18 @@
-//! The commit queue and the end of the log; who waits for what. The essay is in the parent.
+//! The end of the log: groups are written to it and made durable. Who waits for what is in
+//! `settle`; the essay is in the parent.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::Commit;
-use crate::batch::WriteBatch;
+use super::queue::{CommitQueue, Group, Taken};
+use super::settle::Waiters;
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{SyncPolicy, WAL_BUFFER_BYTES};
-use crate::wal::format::{CHUNK_HEADER, put_batch};
+use crate::wal::format::CHUNK_HEADER;
 use crate::wal::writer::{Refused, WalWriter};
 
 /// The WAL thread is woken out of its nap when this much waits.
@@ -22,47 +23,14 @@ const SPARE_BYTES: usize = 4 << 20;
 /// How long the WAL thread leaves a full disk alone before it tries again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 
-/// Called with the outcome when a commit is settled.
-pub(crate) type OnSettled = Box<dyn FnOnce(Result<(), Error>) + Send>;
-
-/// What waits to be written.
-pub(crate) struct CommitQueue {
-    next: Seqno,
-    /// Room for a chunk header, then the batches.
-    buffer: Vec<u8>,
-    /// How many they are.
-    batches: u32,
-    /// The WAL thread sleeps until it is notified.
-    idle: bool,
-    stopping: bool,
-    /// The disk is full: nothing is added to the buffer until it could be written.
-    full: Option<Error>,
-}
-
-impl CommitQueue {
-    fn is_empty(&self) -> bool {
-        self.buffer.len() == CHUNK_HEADER
-    }
-
-    /// The last seqno given out.
-    pub(crate) const fn last(&self) -> Seqno {
-        self.next - 1
-    }
-
-    /// Numbers a batch and copies it into the buffer.
-    pub(crate) fn push(&mut self, batch: &WriteBatch) -> Commit {
-        let first = self.next;
-        put_batch(&mut self.buffer, first, batch.count(), batch.encoded());
-        self.next += u64::from(batch.count());
-        self.batches = self.batches.saturating_add(1);
-        Commit::new(first, self.next - 1)
-    }
-}
-
-struct Tail {
+/// The end of the file. Exclusive: whoever has it writes.
+pub(super) struct Tail {
     wal: WalWriter,
     spare: Vec<u8>,
     batches_unsynced: u32,
+    /// The last group in the file, and the last durable one.
+    written: Group,
+    synced: Group,
 }
 
 /// The end of the log and everybody who waits for it.
@@ -70,14 +38,15 @@ pub(crate) struct Log {
     policy: SyncPolicy,
     segment_bytes: u64,
     queue: Mutex<CommitQueue>,
+    /// Batches in the queue, for those who do not want its lock.
+    pub(super) pending: AtomicU32,
     work: Condvar,
     space: Condvar,
     tail: Mutex<Tail>,
     segment: AtomicU64,
     durable: AtomicU64,
     has_thread: AtomicBool,
-    waiting: Mutex<Vec<(Seqno, OnSettled)>>,
-    settled: Condvar,
+    pub(super) waiters: Waiters,
     poison: OnceLock<Error>,
     /// Whether `CommitQueue::full` is set.
     is_full: AtomicBool,
@@ -102,22 +71,21 @@ impl Log {
         Self {
             policy,
             segment_bytes,
-            queue: Mutex::new(CommitQueue {
-                next: last + 1,
-                buffer: vec![0; CHUNK_HEADER],
-                batches: 0,
-                idle: false,
-                stopping: false,
-                full: None,
-            }),
+            queue: Mutex::new(CommitQueue::new(last)),
+            pending: AtomicU32::new(0),
             work: Condvar::new(),
             space: Condvar::new(),
             segment: AtomicU64::new(wal.segment()),
-            tail: Mutex::new(Tail { wal, spare: vec![0; CHUNK_HEADER], batches_unsynced: 0 }),
+            tail: Mutex::new(Tail {
+                wal,
+                spare: vec![0; CHUNK_HEADER],
+                batches_unsynced: 0,
+                written: 0,
+                synced: 0,
+            }),
             durable: AtomicU64::new(last),
             has_thread: AtomicBool::new(false),
-            waiting: Mutex::new(Vec::new()),
-            settled: Condvar::new(),
+            waiters: Waiters::default(),
             poison: OnceLock::new(),
             is_full: AtomicBool::new(false),
         }
@@ -147,22 +115,26 @@ impl Log {
     /// Refuses every write from now on; the first cause stays.
     pub(crate) fn poison(&self, cause: Error) -> Error {
         let cause = self.poison.get_or_init(|| cause).clone();
-        self.settle();
+        self.settle_all();
         self.space.notify_all();
         cause
     }
 
     /// The error of writers and waiters while the disk is full.
-    fn check_full(&self) -> Result<(), Error> {
-        if !self.is_full.load(Ordering::Acquire) {
+    pub(super) fn check_full(&self) -> Result<(), Error> {
+        if !self.is_full() {
             return Ok(());
         }
         self.queue.lock().full.clone().map_or(Ok(()), Err)
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
+    }
+
     /// Takes the commit lock, once there is room in the buffer.
     pub(crate) fn queue(&self) -> Result<MutexGuard<'_, CommitQueue>, Error> {
-        if self.is_full.load(Ordering::Acquire) {
+        if self.is_full() {
             if !self.has_thread() {
                 self.write_pending()?;
             }
@@ -170,7 +142,7 @@ impl Log {
         }
         let mut queue = self.queue.lock();
         self.check()?;
-        while queue.buffer.len() > WAL_BUFFER_BYTES && self.has_thread() {
+        while queue.bytes() > WAL_BUFFER_BYTES && self.has_thread() {
             self.space.wait(&mut queue);
             self.check()?;
         }
@@ -179,8 +151,12 @@ impl Log {
 
     /// Releases the commit lock after a push and sees to it that the batch reaches the file.
     pub(crate) fn unlock(&self, mut queue: MutexGuard<'_, CommitQueue>) -> Result<(), Error> {
-        let wake = queue.idle || queue.buffer.len() > NAP_BYTES;
-        queue.idle = false;
+        self.pending.store(queue.batches(), Ordering::Release);
+        // With `Always` somebody is about to wait, and may write it on this very thread: who does
+        // that need not wait for another one to be woken, twice.
+        let waits = self.policy == SyncPolicy::Always;
+        let wake = (queue.idle && !waits) || queue.bytes() > NAP_BYTES;
+        queue.idle &= !wake;
         drop(queue);
         if self.has_thread() {
             if wake {
@@ -210,15 +186,67 @@ impl Log {
     /// Does something at the end of the log, then, without any lock held, wakes those whose
     /// commits it made durable.
     fn at_the_tail<T>(&self, act: impl FnOnce(&mut Tail) -> Result<T, Error>) -> Result<T, Error> {
-        let before = self.durable();
-        let done = act(&mut self.tail.lock());
-        if self.durable() != before || matches!(done, Err(Error::Full { .. })) {
-            self.settle();
+        self.with_tail(self.tail.lock(), act)
+    }
+
+    fn with_tail<T>(
+        &self,
+        mut tail: MutexGuard<'_, Tail>,
+        act: impl FnOnce(&mut Tail) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let before = tail.synced;
+        let done = act(&mut tail);
+        let now = tail.synced;
+        drop(tail);
+        if matches!(done, Err(Error::Full { .. })) {
+            self.settle_all();
+        } else if before != now {
+            self.settle(before, now);
+        }
+        if self.policy == SyncPolicy::Always && self.pending.load(Ordering::Acquire) > 0 {
+            // Those in it came while the end of the log was taken, and sleep.
+            self.wake_thread();
         }
         done
     }
 
-    fn has_thread(&self) -> bool {
+    /// Writes and syncs what gathers, if nobody is at the end of the log now and `seqno` is not
+    /// durable yet. Says whether it was free.
+    pub(super) fn try_lead(&self, seqno: Seqno) -> Result<bool, Error> {
+        let Some(tail) = self.tail.try_lock() else { return Ok(false) };
+        let lead = |tail: &mut Tail| match self.durable() < seqno {
+            true => self.lead_locked(tail),
+            false => Ok(()),
+        };
+        self.with_tail(tail, lead)?;
+        Ok(true)
+    }
+
+    /// Writes and syncs what gathers, if anything does.
+    pub(crate) fn lead(&self) -> Result<(), Error> {
+        self.at_the_tail(|tail| self.lead_locked(tail))
+    }
+
+    fn lead_locked(&self, tail: &mut Tail) -> Result<(), Error> {
+        self.gather();
+        self.write_locked(tail)?;
+        self.sync_locked(tail)
+    }
+
+    pub(super) fn wake_thread(&self) {
+        let mut queue = self.queue.lock();
+        if queue.idle && !queue.is_empty() {
+            queue.idle = false;
+            drop(queue);
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn group_of(&self, seqno: Seqno) -> Group {
+        self.queue.lock().group_of(seqno)
+    }
+
+    pub(super) fn has_thread(&self) -> bool {
         self.has_thread.load(Ordering::SeqCst)
     }
 
@@ -229,49 +257,48 @@ impl Log {
 
     fn write_locked(&self, tail: &mut Tail) -> Result<(), Error> {
         self.check()?;
-        let mut queue = self.queue.lock();
-        if queue.is_empty() {
-            return Ok(());
-        }
-        let mut chunk = std::mem::replace(&mut queue.buffer, std::mem::take(&mut tail.spare));
-        let last = queue.last();
-        let batches = std::mem::take(&mut queue.batches);
-        drop(queue);
+        let Some(mut taken) = self.take(tail) else { return Ok(()) };
         self.space.notify_all();
         let due = tail.wal.has_chunks() && tail.wal.bytes() >= self.segment_bytes;
         let begun = if due || tail.wal.is_spoilt() { self.rotate_locked(tail) } else { Ok(()) };
         let written = begun.and_then(|()| {
-            tail.wal.append(&mut chunk, last).map_err(|cause| self.refused(tail, cause))
+            let appended = tail.wal.append(&mut taken.chunk, taken.last);
+            appended.map_err(|cause| self.refused(tail, cause))
         });
         if let Err(cause) = written {
-            self.hand_back(tail, chunk, batches, &cause);
+            self.hand_back(tail, taken, &cause);
             return Err(cause);
         }
         self.has_room();
         // After the rotation, whose sync covers what was written before and not this chunk.
-        tail.batches_unsynced = tail.batches_unsynced.saturating_add(batches);
-        chunk.truncate(CHUNK_HEADER);
-        chunk.shrink_to(SPARE_BYTES);
-        tail.spare = chunk;
+        tail.batches_unsynced = tail.batches_unsynced.saturating_add(taken.batches);
+        tail.written = taken.group;
+        taken.chunk.truncate(CHUNK_HEADER);
+        taken.chunk.shrink_to(SPARE_BYTES);
+        tail.spare = taken.chunk;
         Ok(())
     }
 
-    /// Puts what a full disk did not take before what came since.
-    fn hand_back(&self, tail: &mut Tail, mut chunk: Vec<u8>, batches: u32, cause: &Error) {
+    fn take(&self, tail: &mut Tail) -> Option<Taken> {
         let mut queue = self.queue.lock();
-        chunk.extend_from_slice(&queue.buffer[CHUNK_HEADER..]);
-        std::mem::swap(&mut queue.buffer, &mut chunk);
-        queue.batches = queue.batches.saturating_add(batches);
+        let taken = queue.take(&mut tail.spare);
+        self.pending.store(0, Ordering::Release);
+        taken
+    }
+
+    /// Puts what a full disk did not take before what came since.
+    fn hand_back(&self, tail: &mut Tail, taken: Taken, cause: &Error) {
+        let mut queue = self.queue.lock();
+        tail.spare = queue.hand_back(taken, tail.wal.written());
+        self.pending.store(queue.batches(), Ordering::Release);
         if matches!(cause, Error::Full { .. }) {
             queue.full = Some(cause.clone());
             self.is_full.store(true, Ordering::Release);
         }
-        chunk.truncate(CHUNK_HEADER);
-        tail.spare = chunk;
     }
 
     fn has_room(&self) {
-        if self.is_full.load(Ordering::Acquire) {
+        if self.is_full() {
             self.queue.lock().full = None;
             self.is_full.store(false, Ordering::Release);
         }
@@ -318,12 +345,14 @@ impl Log {
     fn sync_locked(&self, tail: &mut Tail) -> Result<(), Error> {
         self.check()?;
         tail.wal.sync().map_err(|cause| self.poison_by(tail, &cause))?;
+        self.expect(tail.batches_unsynced);
         self.synced_up_to(tail);
         Ok(())
     }
 
     fn synced_up_to(&self, tail: &mut Tail) {
         tail.batches_unsynced = 0;
+        tail.synced = tail.written;
         self.durable.store(tail.wal.synced(), Ordering::Release);
     }
 
@@ -348,73 +377,9 @@ impl Log {
         Ok(end)
     }
 
-    /// Whether the policy's promise holds for `seqno`.
-    pub(crate) fn is_settled(&self, seqno: Seqno) -> bool {
-        self.policy != SyncPolicy::Always || self.durable() >= seqno
-    }
-
-    pub(crate) fn wait(&self, seqno: Seqno) -> Result<(), Error> {
-        if self.is_settled(seqno) {
-            return Ok(());
-        }
-        if !self.has_thread() {
-            return self.sync_to(seqno);
-        }
-        let mut waiting = self.waiting.lock();
-        while !self.is_settled(seqno) {
-            self.check()?;
-            if self.is_full.load(Ordering::Acquire) {
-                drop(waiting);
-                self.check_full()?;
-                waiting = self.waiting.lock();
-                continue;
-            }
-            if !self.has_thread() {
-                drop(waiting);
-                return self.sync_to(seqno);
-            }
-            self.settled.wait(&mut waiting);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn on_settled(&self, seqno: Seqno, call: OnSettled) {
-        if !self.is_settled(seqno) && !self.has_thread() {
-            return call(self.sync_to(seqno));
-        }
-        let mut waiting = self.waiting.lock();
-        if self.is_settled(seqno) {
-            drop(waiting);
-            call(Ok(()));
-        } else if let Some(cause) = self.poisoned() {
-            drop(waiting);
-            call(Err(cause));
-        } else {
-            waiting.push((seqno, call));
-        }
-    }
-
-    /// Wakes everybody whose commit is settled, without any lock held while they run.
-    fn settle(&self) {
-        let ready: Vec<_> = {
-            let mut waiting = self.waiting.lock();
-            self.settled.notify_all();
-            if self.poison.get().is_some() || self.is_full.load(Ordering::Acquire) {
-                waiting.drain(..).collect()
-            } else {
-                let durable = self.durable();
-                waiting.extract_if(.., |(seqno, _)| *seqno <= durable).collect()
-            }
-        };
-        for (seqno, call) in ready {
-            let refused = || self.check().and_then(|()| self.check_full());
-            call(if self.is_settled(seqno) { Ok(()) } else { refused() });
-        }
-    }
-
     pub(crate) fn stats(&self) -> WalStats {
         let tail = self.tail.lock();
-        let buffered = self.queue.lock().buffer.len() - CHUNK_HEADER;
+        let buffered = self.queue.lock().bytes() - CHUNK_HEADER;
         WalStats {
             segment: tail.wal.segment(),
             segment_bytes: tail.wal.bytes(),
@@ -437,7 +402,7 @@ impl Log {
         self.has_thread.store(false, Ordering::SeqCst);
         self.space.notify_all();
         let ended = self.sync();
-        self.settle();
+        self.settle_all();
         ended
     }
 
@@ -465,7 +430,7 @@ impl Log {
     /// Lets a group gather: sleeps `nap`, or until much waits.
     pub(crate) fn nap(&self, nap: Duration) {
         let mut queue = self.queue.lock();
-        if queue.buffer.len() <= NAP_BYTES && !queue.stopping {
+        if queue.bytes() <= NAP_BYTES && !queue.stopping {
             self.work.wait_for(&mut queue, nap);
         }
     }

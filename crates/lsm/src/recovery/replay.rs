@@ -85,7 +85,7 @@ pub(super) fn replay(
         let last = at + 1 == readers.len();
         if reader.head() == Head::Absent && !last {
             let (path, what) = (reader.path(), "the segment's header is damaged");
-            target.damaged(Damage { path, from: 0, to: reader.len(), what })?;
+            target.damaged(Damage { path, from: 0, to: reader.used(), what })?;
         }
         let found = reader.replay(claimed, &mut target)?;
         end.next_segment = id + 1;
@@ -162,7 +162,7 @@ impl Replay<'_> {
         {
             if id == floor {
                 let (path, what) = (never_begun.path(), "the segment's header is damaged");
-                self.damaged(Damage { path, from: 0, to: never_begun.len(), what })?;
+                self.damaged(Damage { path, from: 0, to: never_begun.used(), what })?;
                 end.next_segment = id + 1;
             }
         } else if readers.is_empty() && floor > 0 {

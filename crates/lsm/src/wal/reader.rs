@@ -16,6 +16,9 @@ use crate::error::Error;
 /// Bytes looked at in one piece when a segment is searched for a later chunk.
 const SEARCH_WINDOW: usize = 1 << 20;
 
+/// Bytes looked at in one piece for the end of what was written.
+const ROOM_WINDOW: usize = 64 << 10;
+
 /// Where a segment ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentEnd {
@@ -62,6 +65,8 @@ pub(crate) struct SegmentReader {
     file: Arc<dyn File>,
     id: u64,
     len: u64,
+    /// Behind it the file holds nothing but zeros: room that nothing was written into.
+    used: u64,
     head: Head,
 }
 
@@ -70,7 +75,8 @@ impl SegmentReader {
         let path = segment::path(dir, id);
         let file = fs.open(&path)?;
         let len = file.len()?;
-        let mut reader = Self { path, file, id, len, head: Head::Absent };
+        let mut reader = Self { path, file, id, len, used: 0, head: Head::Absent };
+        reader.used = reader.find_used()?;
         reader.head = reader.read_head()?;
         Ok(reader)
     }
@@ -79,8 +85,9 @@ impl SegmentReader {
         self.head
     }
 
-    pub(crate) const fn len(&self) -> u64 {
-        self.len
+    /// Bytes of the file without the room at its end.
+    pub(crate) const fn used(&self) -> u64 {
+        self.used
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -123,17 +130,22 @@ impl SegmentReader {
         let mut at = SEGMENT_HEADER as u64;
         let mut closed = false;
         if let Head::Damaged(what) = self.head {
-            sink.damaged(Damage { path: &self.path, from: 0, to: at.min(self.len), what })?;
+            sink.damaged(Damage { path: &self.path, from: 0, to: at.min(self.used), what })?;
         } else if self.head == Head::Absent {
-            return Ok(SegmentEnd { valid: 0, torn: self.len, closed });
+            return Ok(SegmentEnd { valid: 0, torn: self.used, closed });
         }
         loop {
-            if claimed == Some(at) || (claimed.is_none() && at >= self.len) {
+            if claimed == Some(at) || (claimed.is_none() && at >= self.used) {
+                return Ok(SegmentEnd { valid: at, torn: 0, closed });
+            }
+            if let Some(end) = claimed.filter(|claimed| *claimed < at) {
+                let what = "the next segment says that this one ended here, which no chunk does";
+                sink.damaged(Damage { path: &self.path, from: end, to: at, what })?;
                 return Ok(SegmentEnd { valid: at, torn: 0, closed });
             }
             let Some((header, payload)) = self.chunk(at)? else {
                 let Some(next) = self.behind_damage(at, claimed, sink)? else {
-                    return Ok(SegmentEnd { valid: at, torn: self.len - at, closed });
+                    return Ok(SegmentEnd { valid: at, torn: self.used - at, closed });
                 };
                 at = next;
                 continue;
@@ -162,7 +174,7 @@ impl SegmentReader {
             return Ok(None);
         };
         let next = self.next_chunk(at)?;
-        let limit = claimed.unwrap_or(self.len);
+        let limit = claimed.unwrap_or(self.used);
         let to = next.filter(|next| *next < limit).unwrap_or(limit);
         sink.damaged(Damage { path: &self.path, from: at, to, what: &what })?;
         Ok(Some(to))
@@ -245,6 +257,20 @@ impl SegmentReader {
             base += SEARCH_WINDOW as u64;
         }
         Ok(None)
+    }
+
+    fn find_used(&self) -> Result<u64, Error> {
+        let mut window = vec![0; ROOM_WINDOW];
+        let mut end = self.len;
+        while end > 0 {
+            let base = end.saturating_sub(ROOM_WINDOW as u64);
+            let n = self.fill(base, &mut window)?.min(usize::try_from(end - base).unwrap_or(0));
+            if let Some(last) = window[..n].iter().rposition(|byte| *byte != 0) {
+                return Ok(base + last as u64 + 1);
+            }
+            end = base;
+        }
+        Ok(0)
     }
 
     /// Reads as much as there is; a short read is not the end of the file.

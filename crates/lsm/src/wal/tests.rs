@@ -164,10 +164,22 @@ fn what_can_be_read_around_damage_is_read() {
 }
 
 #[test]
+fn room_behind_the_end_is_no_torn_tail() {
+    let (fs, starts) = segment_with(3);
+    let end = starts[2] + (starts[2] - starts[1]);
+    let file = segment::path(Path::new(DIR), 1);
+    assert!(meridian_vfs::read_all(&fs, &file).unwrap().len() as u64 > end);
+    let whole = SegmentEnd { valid: end, torn: 0, closed: false };
+    assert_eq!(replay(&fs, None).unwrap(), (vec![1, 2, 3], whole));
+    // What a cut left of a chunk, among zeros.
+    damage(&fs, end + 99);
+    assert_eq!(replay(&fs, None).unwrap().1, SegmentEnd { torn: 100, ..whole });
+}
+
+#[test]
 fn the_next_segment_vouches_for_the_whole() {
     let (fs, starts) = segment_with(0);
-    let len = segment::path(Path::new(DIR), 1);
-    let len = meridian_vfs::read_all(&fs, &len).unwrap().len() as u64;
+    let len = starts[2] + (starts[2] - starts[1]);
     assert_eq!(replay(&fs, Some(len)).unwrap().0, [1, 2, 3]);
     assert_eq!(replay(&fs, Some(starts[2])).unwrap().0, [1, 2]);
     assert!(replay(&fs, Some(len + 1)).unwrap_err().is_corruption());

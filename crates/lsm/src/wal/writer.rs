@@ -13,6 +13,10 @@ use super::segment;
 use crate::coding::crc32c;
 use crate::key::Seqno;
 
+/// Room that a segment is given at a time, in bytes: but for one sync in a thousand or so, a sync
+/// then writes data only, and a segment that is hardly used costs little of the disk.
+const ROOM: u64 = 256 << 10;
+
 /// Why something was not written.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -34,6 +38,8 @@ pub(crate) struct WalWriter {
     /// The last seqno in the file, and the last durable one.
     written: Seqno,
     synced: Seqno,
+    /// Up to here the file has room.
+    room: u64,
     /// Behind `offset` are bytes of a chunk that found no room: the log goes on in a new segment,
     /// whose header says where this one ends.
     spoilt: bool,
@@ -53,7 +59,8 @@ impl WalWriter {
         let offset = SEGMENT_HEADER as u64;
         let dir = dir.to_path_buf();
         let (written, synced, durable) = (last, last, offset);
-        Ok(Self { fs, dir, path, file, id, offset, durable, written, synced, spoilt: false })
+        let (room, spoilt) = (offset, false);
+        Ok(Self { fs, dir, path, file, id, offset, durable, written, synced, room, spoilt })
     }
 
     pub(crate) const fn segment(&self) -> u64 {
@@ -72,6 +79,12 @@ impl WalWriter {
         self.offset - self.durable
     }
 
+    /// The last seqno in the file.
+    pub(crate) const fn written(&self) -> Seqno {
+        self.written
+    }
+
+    /// The last durable seqno.
     pub(crate) const fn synced(&self) -> Seqno {
         self.synced
     }
@@ -100,6 +113,7 @@ impl WalWriter {
         }
         self.sync().map_err(Refused::Broken)?;
         self.append_kind(ChunkKind::Close, &mut [0; CHUNK_HEADER])?;
+        self.file.reserve(0).map_err(Refused::Broken)?;
         self.sync().map_err(Refused::Broken)
     }
 
@@ -115,11 +129,30 @@ impl WalWriter {
             segment: low_half(self.id),
         };
         head.copy_from_slice(&header.encode());
+        self.make_room(chunk.len() as u64)?;
         self.file.append(chunk).map_err(|cause| {
             self.spoilt = true;
             if cause.is_disk_full() { Refused::Full(cause) } else { Refused::Broken(cause) }
         })?;
         self.offset += chunk.len() as u64;
+        Ok(())
+    }
+
+    /// Sees to it that the next `bytes` bytes have room, and more behind them. On a full disk they
+    /// go without: whether they fit is theirs to find out.
+    fn make_room(&mut self, bytes: u64) -> Result<(), Refused> {
+        let end = self.offset + bytes;
+        if end <= self.room {
+            return Ok(());
+        }
+        self.room = match self.file.reserve(bytes + ROOM) {
+            Ok(()) => end + ROOM,
+            Err(cause) if cause.is_disk_full() => end,
+            Err(cause) => {
+                self.spoilt = true;
+                return Err(Refused::Broken(cause));
+            }
+        };
         Ok(())
     }
 
@@ -135,6 +168,9 @@ impl WalWriter {
 
     /// Ends this segment and begins the next one.
     pub(crate) fn rotate(&mut self) -> Result<(), Refused> {
+        if !self.spoilt {
+            self.file.reserve(0).map_err(Refused::Broken)?;
+        }
         self.sync().map_err(Refused::Broken)?;
         // Until it is whole nothing relies on the new segment: making it may be tried again.
         let made = create(&*self.fs, &self.dir, self.id + 1, self.offset);
@@ -147,6 +183,7 @@ impl WalWriter {
         self.id += 1;
         self.offset = SEGMENT_HEADER as u64;
         self.durable = self.offset;
+        self.room = self.offset;
         Ok(())
     }
 }

@@ -85,18 +85,22 @@ pub(super) fn clone(fs: &MemFs, choice: CrashChoice) -> MemFs {
 /// A file as the disk has it after the cut; all of that is durable from now on.
 fn survivor(inode: &InodeRef, choice: CrashChoice, draw: &mut Draw) -> InodeRef {
     let inode = inode.lock();
+    let (synced, end) = (inode.synced, inode.end);
     let mut data = match choice {
-        CrashChoice::LoseUnsynced => inode.data[..inode.synced].to_vec(),
+        CrashChoice::LoseUnsynced => inode.data[..synced].to_vec(),
         CrashChoice::KeepEverything => inode.data.clone(),
-        CrashChoice::Torn(_) => {
-            let kept = inode.synced + draw.up_to(inode.data.len() - inode.synced);
-            inode.data[..kept].to_vec()
-        }
+        CrashChoice::Torn(_) => inode.data[..synced + draw.up_to(end - synced)].to_vec(),
     };
     if matches!(choice, CrashChoice::Torn(_)) && draw.coin() {
-        lose_sectors(&mut data, inode.synced, draw);
+        lose_sectors(&mut data, synced, draw);
     }
-    Arc::new(Mutex::new(Inode { synced: data.len(), data }))
+    // The room reads as zeros, as what was to go into it and did not.
+    let len = match choice {
+        CrashChoice::Torn(_) if draw.coin() => inode.data.len(),
+        _ => inode.synced_len,
+    };
+    data.resize(len.max(data.len()), 0);
+    Arc::new(Mutex::new(Inode::durable(data)))
 }
 
 /// The length reached the disk before some of the sectors did: those read as zeros.

@@ -22,8 +22,39 @@ pub use crash::CrashChoice;
 #[derive(Debug, Default)]
 struct Inode {
     data: Vec<u8>,
-    /// Length of the durable prefix.
+    /// Where the next append goes; behind it is room.
+    end: usize,
+    /// Length of the durable prefix of what was appended.
     synced: usize,
+    /// The durable length, room included.
+    synced_len: usize,
+}
+
+impl Inode {
+    /// A file whose bytes are all durable.
+    fn durable(data: Vec<u8>) -> Self {
+        let len = data.len();
+        Self { data, end: len, synced: len, synced_len: len }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let (into_room, behind) = bytes.split_at(bytes.len().min(self.data.len() - self.end));
+        self.data[self.end..self.end + into_room.len()].copy_from_slice(into_room);
+        self.data.extend_from_slice(behind);
+        self.end += bytes.len();
+    }
+
+    fn sync(&mut self) {
+        (self.synced, self.synced_len) = (self.end, self.data.len());
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.data.truncate(len);
+        let len = self.data.len();
+        self.end = self.end.min(len);
+        self.synced = self.synced.min(len);
+        self.synced_len = self.synced_len.min(len);
+    }
 }
 
 type InodeRef = Arc<Mutex<Inode>>;
@@ -163,9 +194,7 @@ impl MemFs {
     /// When there is no such file.
     pub fn truncate(&self, path: &Path, len: usize) -> Result<(), IoError> {
         let inode = self.find(path, Op::Append)?;
-        let mut inode = inode.lock();
-        inode.data.truncate(len);
-        inode.synced = inode.synced.min(inode.data.len());
+        inode.lock().truncate(len);
         Ok(())
     }
 
@@ -211,7 +240,18 @@ impl File for MemFile {
             let cause = io::Error::new(io::ErrorKind::PermissionDenied, "opened for reading");
             return Err(IoError::new(Op::Append, &self.path, cause));
         }
-        self.inode.lock().data.extend_from_slice(bytes);
+        self.inode.lock().append(bytes);
+        Ok(())
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<(), IoError> {
+        let mut inode = self.inode.lock();
+        let len = usize::try_from(bytes).ok().and_then(|bytes| inode.end.checked_add(bytes));
+        let too_large = || io::Error::from(io::ErrorKind::StorageFull);
+        let len = len.ok_or_else(|| IoError::new(Op::Reserve, &self.path, too_large()))?;
+        let end = inode.end;
+        inode.data.truncate(end);
+        inode.data.resize(len, 0);
         Ok(())
     }
 
@@ -225,8 +265,7 @@ impl File for MemFile {
 
     fn sync_data(&self) -> Result<(), IoError> {
         self.fs.synced(&self.path, || {
-            let mut inode = self.inode.lock();
-            inode.synced = inode.data.len();
+            self.inode.lock().sync();
         });
         Ok(())
     }
@@ -265,7 +304,12 @@ impl Fs for MemFs {
     }
 
     fn open_append(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
-        Ok(self.handle(path, self.find(path, Op::Open)?, true))
+        let inode = self.find(path, Op::Open)?;
+        {
+            let mut inode = inode.lock();
+            inode.end = inode.data.len();
+        }
+        Ok(self.handle(path, inode, true))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
