@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail, ensure};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 
 use crate::engine::Engine;
 use crate::measure::{Figures, Worker, measure};
-use crate::work::{KEY_BYTES, Key, Random, Values, Zipf, missing_key, random_key, sequential_key};
+use crate::work::{HotIds, KEY_BYTES, Key, Values, missing_key, random_key, sequential_key};
 
 /// Keys of a short range.
 const SCAN: usize = 100;
@@ -83,7 +85,7 @@ fn one<'a>(step: impl FnMut(&dyn Engine, u64) -> Result<()> + Send + 'a) -> Vec<
 pub(crate) fn data(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<Figures> {
     let keys = size.keys;
     let mut values = Values::new(size.value);
-    let mut random = Random::new(11);
+    let mut random = SmallRng::seed_from_u64(11);
     match line {
         "fill-random" => measure(
             engine,
@@ -97,7 +99,7 @@ pub(crate) fn data(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<F
             engine,
             keys,
             one(move |engine, i| {
-                let key = random_key(random.below(keys));
+                let key = random_key(random.random_range(0..keys));
                 engine.put(&key, values.of(&key, keys + i))
             }),
         ),
@@ -111,7 +113,7 @@ pub(crate) fn data(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<F
             engine,
             keys,
             one(move |engine, _| {
-                let key = missing_key(random.below(keys));
+                let key = missing_key(random.random_range(0..keys));
                 let found = engine.get(&key, &mut |_value| {})?;
                 ensure!(!found, "a key that was never written");
                 Ok(())
@@ -120,7 +122,7 @@ pub(crate) fn data(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<F
         "scan-100" => measure(
             engine,
             (keys / 20).max(1),
-            one(move |engine, _| scan(engine, &random_key(random.below(keys)), SCAN)),
+            one(move |engine, _| scan(engine, &random_key(random.random_range(0..keys)), SCAN)),
         ),
         "delete" => measure(
             engine,
@@ -135,8 +137,8 @@ pub(crate) fn data(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<F
 }
 
 fn reads(keys: u64, size: Size) -> Vec<Worker<'static>> {
-    let mut random = Random::new(12);
-    one(move |engine, _| read(engine, &random_key(random.below(keys)), size))
+    let mut random = SmallRng::seed_from_u64(12);
+    one(move |engine, _| read(engine, &random_key(random.random_range(0..keys)), size))
 }
 
 /// `fill-sequential`, and whether the last key is there.
@@ -197,31 +199,31 @@ fn mix(line: &str) -> Result<(u64, Mix, Mix)> {
 fn ycsb(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<Figures> {
     let (share, often, rest) = mix(line)?;
     let keys = size.keys;
-    let zipf = Zipf::new(keys);
+    let hot = HotIds::new(keys)?;
     let count = if line == "ycsb-e" { keys / 20 } else { keys / MIXED_THREADS };
     // D reads what was inserted last; each thread inserts ids of its own behind all others.
     let latest = line == "ycsb-d";
     let base = keys + if line == "ycsb-e" { 1 << 40 } else { 1 << 41 };
     let inserted: Vec<AtomicU64> = (0..MIXED_THREADS).map(|_| AtomicU64::new(0)).collect();
     let worker = |thread: u64| {
-        let (zipf, inserted) = (&zipf, &inserted);
-        let mut random = Random::new(100 + thread);
+        let (hot, inserted) = (&hot, &inserted);
+        let mut random = SmallRng::seed_from_u64(100 + thread);
         let mut values = Values::new(size.value);
         let own = &inserted[usize::try_from(thread).unwrap_or(0)];
         let fresh = move |n: u64| random_key(base + n * MIXED_THREADS + thread);
         let step: Box<Step<'_>> = Box::new(move |engine: &dyn Engine, i| {
-            let act = if random.below(100) < share { often } else { rest };
+            let act = if random.random_range(0..100) < share { often } else { rest };
             let key = if latest {
-                let age = zipf.next(&mut random);
+                let age = hot.rank(&mut random);
                 let known = own.load(Ordering::Relaxed);
                 if age < known { fresh(known - 1 - age) } else { random_key(keys - 1 - age) }
             } else {
-                random_key(zipf.scattered(&mut random))
+                random_key(hot.next(&mut random))
             };
             match act {
                 Mix::Read => read(engine, &key, size),
                 Mix::Scan => {
-                    let limit = usize::try_from(1 + random.below(SCAN as u64))?;
+                    let limit = usize::try_from(1 + random.random_range(0..SCAN as u64))?;
                     scan(engine, &key, limit)
                 }
                 Mix::Update => engine.put(&key, values.of(&key, i)),

@@ -1,36 +1,14 @@
 //! Keys, values and choices, all from seeds: every engine sees the same.
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rand_distr::{Distribution, Zipf};
+
 /// Bytes of a key.
 pub(crate) const KEY_BYTES: usize = 16;
 
 /// A key as text of 16 hexadecimal digits.
 pub(crate) type Key = [u8; KEY_BYTES];
-
-/// `splitmix64` (Steele, Lea, Flood 2014): small, and good enough to choose keys by.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// A number below `bound`.
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        let scaled = u128::from(self.next()) * u128::from(bound);
-        u64::try_from(scaled >> 64).unwrap_or(0)
-    }
-
-    /// A number from 0 up to, and without, 1.
-    pub(crate) fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// A bijection of 64-bit numbers: different ids never get the same key.
 const fn mix(mut z: u64) -> u64 {
@@ -73,8 +51,8 @@ pub(crate) struct Values {
 
 impl Values {
     pub(crate) fn new(bytes: usize) -> Self {
-        let mut random = Random::new(7);
-        let pool = (0..1 << 16).flat_map(|_| random.next().to_le_bytes()).collect();
+        let mut pool = vec![0; 8 << 16];
+        SmallRng::seed_from_u64(7).fill_bytes(&mut pool);
         Self { pool, value: vec![b'.'; bytes.max(KEY_BYTES)] }
     }
 
@@ -91,47 +69,33 @@ impl Values {
     }
 }
 
-/// Zipf's distribution over `0..n` with the exponent of YCSB (Gray et al. 1994; the most frequent
-/// is 0).
-#[derive(Clone, Debug)]
-pub(crate) struct Zipf {
-    n: u64,
-    alpha: f64,
-    zeta: f64,
-    eta: f64,
+/// Ids of which a few are asked for most: Zipf's law with the exponent of YCSB, the frequent ones
+/// scattered over the range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HotIds {
+    ids: u64,
+    ranks: Zipf<f64>,
 }
 
 const THETA: f64 = 0.99;
 
-impl Zipf {
-    pub(crate) fn new(n: u64) -> Self {
-        let zeta_of = |n: u64| (1..=n).map(|i| 1.0 / (i as f64).powf(THETA)).sum::<f64>();
-        let zeta = zeta_of(n);
-        let eta = (1.0 - (2.0 / n as f64).powf(1.0 - THETA)) / (1.0 - zeta_of(2) / zeta);
-        Self { n, alpha: 1.0 / (1.0 - THETA), zeta, eta }
+impl HotIds {
+    pub(crate) fn new(ids: u64) -> anyhow::Result<Self> {
+        Ok(Self { ids, ranks: Zipf::new(ids as f64, THETA)? })
     }
 
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a rank between 0 and n, cut down to a whole number"
+        reason = "ranks are whole numbers from 1 to the number of ids"
     )]
-    pub(crate) fn next(&self, random: &mut Random) -> u64 {
-        let unit = random.unit();
-        let scaled = unit * self.zeta;
-        if scaled < 1.0 {
-            return 0;
-        }
-        if scaled < 1.0 + 0.5f64.powf(THETA) {
-            return 1.min(self.n - 1);
-        }
-        let rank = self.n as f64 * (self.eta * unit - self.eta + 1.0).powf(self.alpha);
-        (rank as u64).min(self.n - 1)
+    /// How many are asked for more often.
+    pub(crate) fn rank(&self, random: &mut SmallRng) -> u64 {
+        self.ranks.sample(random) as u64 - 1
     }
 
-    /// As [`Zipf::next`], with the frequent ones scattered over the range.
-    pub(crate) fn scattered(&self, random: &mut Random) -> u64 {
-        mix(self.next(random)) % self.n
+    pub(crate) fn next(&self, random: &mut SmallRng) -> u64 {
+        mix(self.rank(random)) % self.ids
     }
 }
 
@@ -140,15 +104,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zipf_prefers_the_first() {
-        let (zipf, mut random) = (Zipf::new(1000), Random::new(1));
-        let mut counts = [0u32; 1000];
+    fn a_few_ids_are_asked_for_most() {
+        let (hot, mut random) = (HotIds::new(1000).unwrap(), SmallRng::seed_from_u64(1));
+        let mut counts = vec![0u32; 1000];
         for _ in 0..100_000 {
-            counts[usize::try_from(zipf.next(&mut random)).unwrap()] += 1;
+            counts[usize::try_from(hot.next(&mut random)).unwrap()] += 1;
         }
+        counts.sort_unstable();
         // 1 / zeta(1000, 0.99) is about 0.13.
-        assert!((11_000..16_000).contains(&counts[0]), "{}", counts[0]);
-        assert!(counts[0] > counts[1] && counts[1] > counts[10] && counts[10] > counts[500]);
+        assert!((11_000..16_000).contains(&counts[999]), "{}", counts[999]);
+        assert!(counts[998] > counts[990] && counts[990] > counts[500]);
     }
 
     #[test]
