@@ -22,6 +22,7 @@ use crate::read::snapshot::Snapshot;
 use crate::recovery::{self, Recovery};
 use crate::stats::{self, DbStats};
 use crate::table::cache::BlockCache;
+use crate::table::metadata::Origin;
 use crate::table::reader::{Garbage, Table};
 use crate::tree::{Shared, Tree, View};
 use crate::version::edit::{Change, TableRecord, TreeRecord};
@@ -351,6 +352,20 @@ impl Core {
         };
         if let Some(largest) = largest {
             self.seal(&largest, last);
+        }
+    }
+
+    /// What a table of the tree that is begun now says of itself; the caller knows the rest.
+    pub(crate) fn origin(&self, tree: &Tree) -> Origin {
+        // Under the lock: an edit and what it makes obsolete are one.
+        let manifest = self.manifest.lock();
+        let known = manifest.state().trees.get(&tree.id());
+        Origin {
+            tree: tree.id(),
+            name: tree.name().to_owned(),
+            flushed: known.map_or(0, |known| known.flushed),
+            replaced: self.garbage.tables(),
+            ..Origin::default()
         }
     }
 

@@ -14,6 +14,7 @@ use crate::db::Core;
 use crate::error::Error;
 use crate::memtable::{MemCursor, Memtable};
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
+use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
 use crate::version::edit::{Change, TableTimes};
@@ -48,7 +49,8 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
         filter: Filter::begin(&config, now_ms, &read),
     };
     let times = TableTimes { written: now_ms, made: now_ms, ..TableTimes::default() };
-    let target = Target { tree: tree.id(), level: 0, table_bytes: u64::MAX, times, hold: false };
+    let origin = Origin { times, flushed: sealed_at, ..core.origin(tree) };
+    let target = Target { origin, table_bytes: u64::MAX, hold: false };
     let outputs = write_tables(core, &config, stream, target)?;
     install(core, tree, memtable, &outputs)?;
     let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();

@@ -124,7 +124,7 @@ fn a_tree_without_its_operator_says_so() {
     let (db, _) = open(&fs, &[]);
     let tree = db.tree("t").unwrap();
     assert!(matches!(tree.get_latest(b"k"), Err(Error::MergeOperatorMissing { .. })));
-    let refused = db.create_tree(meridian_lsm::TreeConfig::new("t"));
+    let refused = db.create_tree(TreeConfig::new("t"));
     assert!(matches!(refused, Err(Error::InvalidArgument { .. })));
     db.create_tree(common::config("t")).unwrap();
     assert_eq!(tree.get_latest(b"k").unwrap().unwrap(), "v,");
@@ -181,7 +181,7 @@ fn a_dropped_tree_is_gone_and_its_name_is_free() {
 fn only_one_opens_a_directory() {
     let fs = mem();
     let (db, _) = open(&fs, &[]);
-    let second = meridian_lsm::Db::open(fs.clone(), DIR.as_ref(), DbOptions::default(), Vec::new());
+    let second = Db::open(fs.clone(), DIR.as_ref(), DbOptions::default(), Vec::new());
     assert!(matches!(second, Err(Error::Io(_))));
     drop(db);
     open(&fs, &[]);
@@ -222,7 +222,7 @@ fn threads_write_and_a_group_settles_together() {
     let options = DbOptions { sync: SyncPolicy::Always, ..DbOptions::default() };
     let fs: Arc<dyn Fs> = Arc::new(StdFs);
     let configs = vec![common::config("t")];
-    let (db, _) = meridian_lsm::Db::open(fs.clone(), dir.path(), options.clone(), configs).unwrap();
+    let (db, _) = Db::open(fs.clone(), dir.path(), options.clone(), configs).unwrap();
     let workers = Workers::start(&db, 1).unwrap();
     let tree = db.tree("t").unwrap();
     std::thread::scope(|scope| {
@@ -246,7 +246,7 @@ fn threads_write_and_a_group_settles_together() {
     let commit = db.write(put(&tree, "after", "v")).unwrap();
     db.wait(&commit).unwrap();
     drop((db, tree));
-    let (db, recovery) = meridian_lsm::Db::open(fs, dir.path(), options, Vec::new()).unwrap();
+    let (db, recovery) = Db::open(fs, dir.path(), options, Vec::new()).unwrap();
     assert_eq!(recovery.replayed_batches, 202);
     assert_eq!(all(&db.tree("t").unwrap(), &db.snapshot()).len(), 202);
 }

@@ -56,8 +56,7 @@ impl Db {
         }
         core.exclusively(tree, false, || {
             let config = tree.config();
-            let (tree_id, name) = (tree.id(), tree.name().to_owned());
-            let origin = Origin { tree: tree_id, name, ..Origin::default() };
+            let origin = Origin { ingested: true, ..core.origin(tree) };
             let mut outputs = Outputs::new(core, &config, origin);
             let written = write(core, tree, &mut outputs, sorted).and_then(|()| outputs.open());
             let outcome = written.and_then(|tables| install(core, tree, &tables));

@@ -15,7 +15,7 @@ use crate::options::TreeConfig;
 use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
-use crate::version::edit::{Change, TableTimes};
+use crate::version::edit::Change;
 
 /// Carries out a choice made from a version of the tree. Nobody else has its inputs or puts
 /// tables where its output goes; flushes and other compactions go on.
@@ -43,14 +43,12 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
 }
 
 /// What the tables to write are like.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Target {
-    pub(crate) tree: u32,
-    pub(crate) level: usize,
+    /// Without id and expiries.
+    pub(crate) origin: Origin,
     /// Bytes from which the next one begins.
     pub(crate) table_bytes: u64,
-    /// Without expiries.
-    pub(crate) times: TableTimes,
     /// Whether writing waits for the rate limit.
     pub(crate) hold: bool,
 }
@@ -63,15 +61,9 @@ pub(crate) fn write_tables(
     mut stream: Stream<'_>,
     target: Target,
 ) -> Result<Vec<Arc<Table>>, Error> {
-    let origin = Origin {
-        tree: target.tree,
-        name: config.name.clone(),
-        level: u8::try_from(target.level).unwrap_or(u8::MAX),
-        times: target.times,
-        ..Origin::default()
-    };
+    let Target { origin, table_bytes, hold } = target;
     let outputs = Outputs::new(core, config, origin);
-    let mut writing = Writing { core, config, target, outputs, paced: 0 };
+    let mut writing = Writing { core, config, table_bytes, hold, outputs, paced: 0 };
     let written = writing.run(&mut stream).and_then(|()| writing.outputs.open());
     written.inspect_err(|_cause| writing.outputs.discard())
 }
@@ -82,7 +74,8 @@ const PACE_BYTES: u64 = 256 << 10;
 struct Writing<'a> {
     core: &'a Core,
     config: &'a TreeConfig,
-    target: Target,
+    table_bytes: u64,
+    hold: bool,
     outputs: Outputs<'a>,
     /// Bytes of the open table that the rate limit knows of.
     paced: u64,
@@ -93,7 +86,7 @@ impl Writing<'_> {
         let filter = self.config.compaction_filter.as_deref();
         while let Some((key, kept)) = stream.next_key()? {
             self.pace(PACE_BYTES);
-            if self.outputs.open_bytes().is_some_and(|bytes| bytes >= self.target.table_bytes) {
+            if self.outputs.open_bytes().is_some_and(|bytes| bytes >= self.table_bytes) {
                 self.finish()?;
             }
             for (tag, value) in kept {
@@ -113,7 +106,7 @@ impl Writing<'_> {
     fn pace(&mut self, least: u64) {
         let written = self.outputs.open_bytes().unwrap_or(0);
         if written.saturating_sub(self.paced) >= least {
-            self.core.limiter.wrote(written - self.paced, self.target.hold, || self.core.load());
+            self.core.limiter.wrote(written - self.paced, self.hold, || self.core.load());
             self.paced = written;
         }
     }

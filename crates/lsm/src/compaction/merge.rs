@@ -15,6 +15,7 @@ use crate::key::Seqno;
 use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::table::cursor::{Disjoint, LevelCursor, TableCursor};
+use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::Tree;
 use crate::version::edit::TableTimes;
@@ -72,6 +73,12 @@ impl Merge {
         let tables = usize::try_from(bytes / table_bytes).unwrap_or(usize::MAX);
         let bounds = bounds(inputs, tables.min(core.options.subcompactions));
         let outputs = vec![Vec::new(); bounds.len() + 1];
+        let origin = Origin {
+            level: u8::try_from(choice.output).unwrap_or(u8::MAX),
+            times: TableTimes { written, made: now_ms, ..TableTimes::default() },
+            inputs: choice.inputs.clone(),
+            ..core.origin(tree)
+        };
         Self {
             tree: tree.clone(),
             version,
@@ -81,13 +88,7 @@ impl Merge {
             visible,
             now_ms,
             oldest: inputs.iter().map(|table| table.record.min_seqno).min().unwrap_or(0),
-            target: Target {
-                tree: tree.id(),
-                level: choice.output,
-                table_bytes,
-                times: TableTimes { written, made: now_ms, ..TableTimes::default() },
-                hold: true,
-            },
+            target: Target { origin, table_bytes, hold: true },
             bounds,
             parts: Mutex::new(Parts { outputs, ..Parts::default() }),
             ended: Condvar::new(),
@@ -149,7 +150,7 @@ impl Merge {
             is_bottom: &is_bottom,
             filter: Filter::begin(&self.config, self.now_ms, &read),
         };
-        write_tables(core, &self.config, stream, self.target)
+        write_tables(core, &self.config, stream, self.target.clone())
     }
 
     fn sources(&self) -> Vec<Source> {

@@ -4,6 +4,7 @@
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::db::Core;
 use crate::error::Error;
 use crate::flush;
 use crate::options::WAL_SEGMENTS_KEPT;
+use crate::table::garbage::table_of;
 use crate::table::reader::Table;
 use crate::tree::Tree;
 
@@ -235,14 +237,25 @@ impl Core {
     }
 
     fn remove_garbage(&self) -> Result<(), Error> {
-        for file in self.garbage.take() {
-            // A file that was never there is gone as well.
-            if self.fs.exists(&file)?
-                && let Err(cause) = self.fs.remove(&file)
-            {
-                self.garbage.put(file);
-                return Err(cause.into());
+        let files = self.garbage.take();
+        let removed = self.remove_files(&files);
+        match removed {
+            Ok(()) => self.garbage.gone(&files),
+            Err(_) => files.into_iter().for_each(|file| self.garbage.put(file)),
+        }
+        removed
+    }
+
+    /// Removes files that nobody needs. One that was never there is gone as well.
+    fn remove_files(&self, files: &[PathBuf]) -> Result<(), Error> {
+        for file in files {
+            if self.fs.exists(file)? {
+                self.fs.remove(file)?;
             }
+        }
+        // Until then a table may come back, and those written meanwhile say that it is none.
+        if files.iter().any(|file| table_of(file).is_some()) {
+            self.fs.sync_dir(&self.dir)?;
         }
         Ok(())
     }

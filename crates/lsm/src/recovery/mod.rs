@@ -200,13 +200,19 @@ fn remove_orphans(fs: &dyn Fs, dir: &Path, state: &State) -> Result<u64, Error> 
     let known: BTreeSet<u64> =
         state.trees.values().flat_map(|tree| tree.tables.keys().copied()).collect();
     let mut next = state.next_table;
+    let mut removed = false;
     for name in fs.list(dir)? {
         if let Some(id) = id_of(&name) {
             next = next.max(id + 1);
             if !known.contains(&id) {
                 fs.remove(&dir.join(name))?;
+                removed = true;
             }
         }
+    }
+    // A table that comes back would be taken for one of a version if the manifest is lost.
+    if removed {
+        fs.sync_dir(dir)?;
     }
     Ok(next)
 }

@@ -15,6 +15,16 @@ pub(crate) struct Origin {
     /// The level that it was written for; it may have moved since.
     pub(crate) level: u8,
     pub(crate) times: TableTimes,
+    /// Everything of the tree up to here is in tables: in this one and those that were there when it
+    /// was begun.
+    pub(crate) flushed: Seqno,
+    /// Part of an ingest: whether that ended is said elsewhere.
+    pub(crate) ingested: bool,
+    /// The tables that were merged into this one and those written with it.
+    pub(crate) inputs: Vec<u64>,
+    /// Tables that no version had any more when this one was begun, and whose files may be found
+    /// all the same.
+    pub(crate) replaced: Vec<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,6 +130,12 @@ impl Origin {
         {
             put_varint(out, number);
         }
+        put_varint(out, self.flushed);
+        out.push(u8::from(self.ingested));
+        for tables in [&self.inputs, &self.replaced] {
+            put_varint(out, tables.len() as u64);
+            tables.iter().for_each(|table| put_varint(out, *table));
+        }
     }
 
     fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -129,8 +145,21 @@ impl Origin {
             table: d.varint()?,
             level: level_of(u64::from(d.u8()?))?,
             times: TableTimes::decode(d)?,
+            flushed: d.varint()?,
+            ingested: match d.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Malformed),
+            },
+            inputs: decode_tables(d)?,
+            replaced: decode_tables(d)?,
         })
     }
+}
+
+fn decode_tables(d: &mut Decoder<'_>) -> Result<Vec<u64>, Malformed> {
+    // Each takes a byte at least: a wrong number ends at the end of the block.
+    (0..d.varint()?).map(|_| d.varint()).collect()
 }
 
 #[cfg(test)]
@@ -157,7 +186,17 @@ mod tests {
             blocks: 1,
             smallest: Bytes::from_static(b"a"),
             largest: Bytes::from_static(b"zz"),
-            origin: Some(Origin { tree: 7, name: "cities".to_owned(), table: 12, level: 6, times }),
+            origin: Some(Origin {
+                tree: 7,
+                name: "cities".to_owned(),
+                table: 12,
+                level: 6,
+                times,
+                flushed: 300,
+                ingested: false,
+                inputs: vec![10, 11],
+                replaced: vec![200],
+            }),
         }
     }
 
@@ -167,7 +206,8 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "03010105ac022801016102 7a7a07066369746965730c06090a020b63".replace(' ', "")
+            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801"
+                .replace(' ', "")
         );
         assert_eq!(Metadata::decode(2, &bytes), Ok(example()));
         let old = Metadata { origin: None, ..example() };

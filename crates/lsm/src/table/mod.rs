@@ -6,6 +6,7 @@ pub(crate) mod compress;
 pub(crate) mod cursor;
 pub(crate) mod filter;
 pub(crate) mod format;
+pub(crate) mod garbage;
 pub(crate) mod index;
 pub(crate) mod metadata;
 pub(crate) mod reader;

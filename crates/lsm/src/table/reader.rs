@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use meridian_vfs::{File, Fs, read_exact_at};
-use parking_lot::Mutex;
 
 use super::block::{Block, Visited};
 use super::cache::BlockCache;
@@ -17,32 +16,13 @@ use super::filter::Filter;
 use super::format::{
     BLOCK_TRAILER, FOOTER, Footer, HEADER, Handle, block_checksum, path, version_of,
 };
+pub(crate) use super::garbage::Garbage;
 use super::index::Index;
 use super::metadata::Metadata;
 use crate::coding::{Decoder, Malformed};
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, seek_tag};
 use crate::version::edit::TableRecord;
-
-/// Files that no version needs any more, for a job to remove.
-#[derive(Debug, Default)]
-pub(crate) struct Garbage {
-    files: Mutex<Vec<PathBuf>>,
-}
-
-impl Garbage {
-    pub(crate) fn take(&self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.files.lock())
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.lock().is_empty()
-    }
-
-    pub(crate) fn put(&self, file: PathBuf) {
-        self.files.lock().push(file);
-    }
-}
 
 pub(crate) struct Table {
     pub(crate) record: TableRecord,
@@ -109,6 +89,7 @@ impl Table {
     }
 
     pub(crate) fn mark_obsolete(&self) {
+        self.garbage.obsolete(self.record.id);
         self.obsolete.store(true, Ordering::Release);
     }
 
@@ -214,11 +195,7 @@ pub(crate) fn read_metadata(fs: &dyn Fs, path: &Path) -> Result<(Metadata, u64),
 }
 
 /// The version and the footer of a table of `expected` bytes, if somebody knows how many.
-fn read_footer(
-    file: &dyn File,
-    path: &Path,
-    expected: Option<u64>,
-) -> Result<(u8, Footer), Error> {
+fn read_footer(file: &dyn File, path: &Path, expected: Option<u64>) -> Result<(u8, Footer), Error> {
     let len = file.len()?;
     if expected.is_some_and(|expected| len != expected) || len < (HEADER + FOOTER) as u64 {
         let what = match expected {
