@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::commit::POISON_TICK;
 use crate::compaction::execute::{Target, write_tables};
 use crate::compaction::stream::{Filter, Stream};
 use crate::db::Core;
@@ -27,10 +26,7 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
     let Some(memtable) = view.sealed.last() else { return Ok(()) };
     let sealed_at = memtable.sealed_at();
     // Writers that took it before it was sealed may still be inserting.
-    while core.shared.visible() < sealed_at {
-        core.log.check()?;
-        core.shared.sleep_until_visible(sealed_at, POISON_TICK);
-    }
+    core.shared.visible.wait(sealed_at, &|| core.log.check())?;
     core.log.sync_to(sealed_at)?;
     let source = Source::Memtable(MemCursor::new(memtable.clone()));
     // In this order, as for a compaction.

@@ -2,13 +2,12 @@
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 
+use crate::commit::visible::Visible;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind};
 use crate::memtable::{MemCursor, Memtable};
@@ -26,12 +25,7 @@ use crate::version::levels::Version;
 /// What all trees of a database share with their readers.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The last seqno up to which every write is in its memtable.
-    visible: AtomicU64,
-    /// Writers that sleep until their predecessor is visible.
-    sleepers: AtomicUsize,
-    turn: Mutex<()>,
-    turn_came: Condvar,
+    pub(crate) visible: Visible,
     pub(crate) snapshots: SnapshotList,
     /// Bytes of all memtables.
     pub(crate) memtable_bytes: Arc<AtomicUsize>,
@@ -40,38 +34,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new() -> Self {
         Self {
-            visible: AtomicU64::new(0),
-            sleepers: AtomicUsize::new(0),
-            turn: Mutex::new(()),
-            turn_came: Condvar::new(),
+            visible: Visible::default(),
             snapshots: SnapshotList::default(),
             memtable_bytes: Arc::default(),
         }
     }
 
     pub(crate) fn visible(&self) -> Seqno {
-        self.visible.load(Ordering::Acquire)
-    }
-
-    /// Whoever reads this seqno finds the memtable entries up to it.
-    pub(crate) fn publish(&self, seqno: Seqno) {
-        // Sequentially consistent with the sleepers' count: either this sees the sleeper or the
-        // sleeper sees the seqno.
-        self.visible.store(seqno, Ordering::SeqCst);
-        if self.sleepers.load(Ordering::SeqCst) > 0 {
-            let _turn = self.turn.lock();
-            self.turn_came.notify_all();
-        }
-    }
-
-    /// Sleeps until `seqno` is visible, at most `most`.
-    pub(crate) fn sleep_until_visible(&self, seqno: Seqno, most: Duration) {
-        let mut turn = self.turn.lock();
-        self.sleepers.fetch_add(1, Ordering::SeqCst);
-        if self.visible.load(Ordering::SeqCst) < seqno {
-            self.turn_came.wait_for(&mut turn, most);
-        }
-        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        self.visible.get()
     }
 }
 

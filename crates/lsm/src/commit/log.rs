@@ -17,6 +17,8 @@ use crate::wal::writer::{Refused, WalWriter};
 
 /// The WAL thread is woken out of its nap when this much waits.
 const NAP_BYTES: usize = 1 << 20;
+/// How long a group waits for the batches that it expects: less than a sync takes.
+const GATHER: Duration = Duration::from_micros(50);
 /// A spare buffer larger than this is given back to the allocator.
 const SPARE_BYTES: usize = 4 << 20;
 
@@ -42,6 +44,7 @@ pub(crate) struct Log {
     pub(super) pending: AtomicU32,
     work: Condvar,
     space: Condvar,
+    gathered: Condvar,
     tail: Mutex<Tail>,
     segment: AtomicU64,
     durable: AtomicU64,
@@ -75,6 +78,7 @@ impl Log {
             pending: AtomicU32::new(0),
             work: Condvar::new(),
             space: Condvar::new(),
+            gathered: Condvar::new(),
             segment: AtomicU64::new(wal.segment()),
             tail: Mutex::new(Tail {
                 wal,
@@ -157,7 +161,14 @@ impl Log {
         let waits = self.policy == SyncPolicy::Always;
         let wake = (queue.idle && !waits) || queue.bytes() > NAP_BYTES;
         queue.idle &= !wake;
+        let gathered = queue.wanted > 0 && queue.batches() >= queue.wanted;
+        if gathered {
+            queue.wanted = 0;
+        }
         drop(queue);
+        if gathered {
+            self.gathered.notify_one();
+        }
         if self.has_thread() {
             if wake {
                 self.work.notify_one();
@@ -225,6 +236,19 @@ impl Log {
     /// Writes and syncs what gathers, if anything does.
     pub(crate) fn lead(&self) -> Result<(), Error> {
         self.at_the_tail(|tail| self.lead_locked(tail))
+    }
+
+    /// Waits for a moment for those who shared the last sync: they have just been woken, and one
+    /// sync more each time would go to whoever is first.
+    fn gather(&self) {
+        let expected = self.expected();
+        let gathering = 1..expected;
+        let mut queue = self.queue.lock();
+        if gathering.contains(&queue.batches()) {
+            queue.wanted = expected;
+            self.gathered.wait_for(&mut queue, GATHER);
+            queue.wanted = 0;
+        }
     }
 
     fn lead_locked(&self, tail: &mut Tail) -> Result<(), Error> {

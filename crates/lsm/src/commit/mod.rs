@@ -3,8 +3,8 @@
 //! 1. Under the commit lock, and nothing else under it: the batch gets its seqnos, is copied into
 //!    the WAL buffer, and the active memtables of its trees are picked (sealed first if full).
 //! 2. Outside the lock the operations go into the memtables, from many threads at once.
-//! 3. Batches become visible in seqno order: each waits for the one before it, which is in step 2
-//!    on another thread or done. So a reader that sees a batch sees everything older.
+//! 3. Batches become visible in seqno order: each waits for those before it, which are in step 2
+//!    on other threads or done. So a reader that sees a batch sees everything older.
 //! 4. The WAL thread swaps the buffer against an empty one and writes it as one chunk; the sync
 //!    policy says when that is followed by a sync. Without a WAL thread, steps 4 and 1 happen on
 //!    the writer's thread.
@@ -22,7 +22,6 @@
 //! callbacks ([`settle::OnSettled`]) have nobody to lead for them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::MutexGuard;
 use smallvec::SmallVec;
@@ -40,11 +39,7 @@ use queue::CommitQueue;
 pub(crate) mod log;
 mod queue;
 pub(crate) mod settle;
-
-/// Turns of a busy wait before a writer sleeps: about as long as an insertion takes.
-const SPINS: u32 = 128;
-/// How long a sleeping writer goes without looking whether the database is poisoned.
-pub(crate) const POISON_TICK: Duration = Duration::from_millis(20);
+pub(crate) mod visible;
 
 /// A written batch: what to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,22 +147,9 @@ impl Core {
         active
     }
 
-    /// Waits for the batches before this one, then shows it.
+    /// Shows a batch that is in its memtables, once all before it are.
     fn publish(&self, commit: Commit) -> Result<(), Error> {
-        let before = commit.first - 1;
-        let mut turns = 0;
-        while self.shared.visible() != before {
-            self.log.check()?;
-            turns += 1;
-            if turns < SPINS {
-                std::hint::spin_loop();
-            } else {
-                // It lost its processor in the middle of an insertion: leave it ours.
-                self.shared.sleep_until_visible(before, POISON_TICK);
-            }
-        }
-        self.shared.publish(commit.last);
-        Ok(())
+        self.shared.visible.publish(commit.first, commit.last, &|| self.log.check())
     }
 }
 

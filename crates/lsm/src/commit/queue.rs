@@ -21,6 +21,8 @@ pub(crate) struct CommitQueue {
     taken: Seqno,
     /// The WAL thread sleeps until it is notified.
     pub(super) idle: bool,
+    /// As many batches as somebody who wants to write them waits for; 0 if nobody does.
+    pub(super) wanted: u32,
     pub(super) stopping: bool,
     /// The disk is full: nothing is added to the buffer until it could be written.
     pub(super) full: Option<Error>,
@@ -43,6 +45,7 @@ impl CommitQueue {
             group: 1,
             taken: last,
             idle: false,
+            wanted: 0,
             stopping: false,
             full: None,
         }

@@ -14,10 +14,6 @@ use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::SyncPolicy;
 
-/// Times that the leader of a group leaves its processor to the writers that it expects, before it
-/// writes without them: some 50 µs if they do not come, less than half of a sync.
-const GATHER_TURNS: u32 = 100;
-
 /// Called with the outcome when a commit is settled.
 pub(crate) type OnSettled = Box<dyn FnOnce(Result<(), Error>) + Send>;
 
@@ -95,18 +91,9 @@ impl Log {
         }
     }
 
-    /// Leaves the processor to those who are expected to write soon, so that they share a sync.
-    pub(super) fn gather(&self) {
-        if self.pending.load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let expected = self.waiters.expected.load(Ordering::Relaxed);
-        for _ in 0..GATHER_TURNS {
-            if self.pending.load(Ordering::Acquire) >= expected {
-                return;
-            }
-            std::thread::yield_now();
-        }
+    /// As many batches as are likely to come before the next sync.
+    pub(super) fn expected(&self) -> u32 {
+        self.waiters.expected.load(Ordering::Relaxed)
     }
 
     pub(super) fn expect(&self, batches: u32) {

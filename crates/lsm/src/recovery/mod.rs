@@ -87,7 +87,7 @@ pub(crate) fn open(
     set_aside(&*fs, dir, &mut recovery)?;
     recovery.clean_shutdown |= fresh;
     recovery.last_seqno = end.last;
-    shared.publish(end.last);
+    shared.visible.begin(end.last);
 
     let mut manifest = Manifest::write(fs.clone(), dir, state)?;
     let wal = WalWriter::begin(fs.clone(), dir, end.next_segment, end.previous_len, end.last)?;

@@ -13,9 +13,10 @@ use super::segment;
 use crate::coding::crc32c;
 use crate::key::Seqno;
 
-/// Room that a segment is given at a time, in bytes: but for one sync in a thousand or so, a sync
-/// then writes data only, and a segment that is hardly used costs little of the disk.
-const ROOM: u64 = 256 << 10;
+/// Least and most room that a segment is given at a time, in bytes; in between, as much as it has.
+/// But for one sync in thousands, a sync then writes data only, and a segment that is hardly used
+/// costs little of the disk.
+const ROOM: [u64; 2] = [64 << 10, 4 << 20];
 
 /// Why something was not written.
 #[derive(Debug)]
@@ -145,8 +146,9 @@ impl WalWriter {
         if end <= self.room {
             return Ok(());
         }
-        self.room = match self.file.reserve(bytes + ROOM) {
-            Ok(()) => end + ROOM,
+        let more = end.clamp(ROOM[0], ROOM[1]);
+        self.room = match self.file.reserve(bytes + more) {
+            Ok(()) => end + more,
             Err(cause) if cause.is_disk_full() => end,
             Err(cause) => {
                 self.spoilt = true;
