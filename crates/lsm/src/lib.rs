@@ -34,6 +34,9 @@ mod db;
 mod dir;
 mod error;
 mod flush;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod jobs;
 mod key;
 mod memtable;

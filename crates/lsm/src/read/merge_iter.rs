@@ -76,6 +76,15 @@ impl Source {
             Self::Level(cursor) => cursor.go(to),
         }
     }
+
+    /// As `go`, to something further on.
+    fn go_on(&mut self, to: Position<'_>) -> Result<(), Error> {
+        match self {
+            Self::Memtable(_) => self.go(to),
+            Self::Table(cursor) => cursor.go_on(to),
+            Self::Level(cursor) => cursor.go_on(to),
+        }
+    }
 }
 
 /// Where a source should go.
@@ -145,7 +154,7 @@ impl MergeIter {
                 Position::First | Position::Last | Position::Next | Position::Prev => false,
             };
             if !is_there {
-                source.go(to)?;
+                source.go_on(to)?;
             }
         }
         self.heap.retain(|at| self.sources[*at].valid());

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::block::BlockCursor;
 use super::reader::Table;
+use crate::coding::Malformed;
 use crate::error::Error;
 use crate::read::merge_iter::Position;
 use crate::version::levels::Version;
@@ -118,6 +119,20 @@ impl TableCursor {
         }
     }
 
+    /// The block, and the place in it.
+    fn place(&self) -> Option<(usize, Option<usize>)> {
+        self.block.as_ref().map(|block| (self.at, block.place()))
+    }
+
+    /// As [`TableCursor::go`] to something further on. In a table whose entries are not in order
+    /// a search may lead back, and a scan would go round for ever: that is an error.
+    pub(crate) fn go_on(&mut self, to: Position<'_>) -> Result<(), Error> {
+        let before = self.place();
+        self.go(to)?;
+        let leads_back = leads_back(to, before, self.place());
+        if leads_back { Err(self.table.malformed(self.at, Malformed)) } else { Ok(()) }
+    }
+
     fn spill_forward(&mut self) -> Result<(), Error> {
         if self.block.is_none() && self.at + 1 < self.table.index().len() {
             self.enter(self.at + 1, Position::First)?;
@@ -130,6 +145,15 @@ impl TableCursor {
             self.enter(self.at - 1, Position::Last)?;
         }
         Ok(())
+    }
+}
+
+fn leads_back<P: PartialOrd>(to: Position<'_>, before: Option<P>, after: Option<P>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else { return false };
+    match to {
+        Position::AtOrBehind(..) => after < before,
+        Position::Before(..) => after > before,
+        Position::First | Position::Last | Position::Next | Position::Prev => false,
     }
 }
 
@@ -232,6 +256,19 @@ impl LevelCursor {
                 self.table = None;
                 if matches!(to, Position::Next) { self.spill_forward() } else { self.spill_back() }
             }
+        }
+    }
+
+    /// As [`TableCursor::go_on`].
+    pub(crate) fn go_on(&mut self, to: Position<'_>) -> Result<(), Error> {
+        let place = |cursor: &Self| Some((cursor.at, cursor.table.as_ref()?.place()));
+        let before = place(self);
+        self.go(to)?;
+        match &self.table {
+            Some(found) if leads_back(to, before, place(self)) => {
+                Err(found.table.malformed(found.at, Malformed))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -31,6 +31,11 @@ impl BlockCursor {
         self.start.is_some()
     }
 
+    /// Where in the block the current entry begins.
+    pub(crate) const fn place(&self) -> Option<usize> {
+        self.start
+    }
+
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
     }
