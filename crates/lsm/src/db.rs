@@ -10,6 +10,8 @@ use meridian_vfs::{Fs, LockGuard};
 use parking_lot::{Mutex, RwLock};
 
 use crate::batch::WriteBatch;
+use crate::blob::format::BlobRecord;
+use crate::blob::reader::BlobFile;
 use crate::commit::Commit;
 use crate::commit::log::Log;
 use crate::compaction::limiter::Limiter;
@@ -369,6 +371,10 @@ impl Core {
         }
     }
 
+    pub(crate) fn open_blob(&self, record: BlobRecord) -> Result<BlobFile, Error> {
+        BlobFile::open(&*self.fs, &self.dir, record, self.garbage.clone())
+    }
+
     pub(crate) fn open_table(&self, record: TableRecord) -> Result<Table, Error> {
         Table::open(&*self.fs, &self.dir, record, self.cache.clone(), self.garbage.clone())
     }
@@ -378,6 +384,7 @@ impl Core {
     fn forget(&self, tree: &Tree) {
         let view = tree.view().clone();
         view.version.tables().for_each(|table| table.mark_obsolete());
+        view.version.blobs().values().for_each(|used| used.file.mark_obsolete());
         let mut sealed = 0;
         let empty = Arc::new(Memtable::new(self.shared.memtable_bytes.clone()));
         tree.update(|view| {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::compaction::execute::{Target, write_tables};
+use crate::compaction::execute::{Target, write_tables, written_bytes};
 use crate::compaction::stream::{Filter, Stream};
 use crate::db::Core;
 use crate::error::Error;
@@ -16,6 +16,7 @@ use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
+use crate::version::blobs::BlobChange;
 use crate::version::edit::{Change, TableTimes};
 use crate::wal::segment;
 
@@ -41,15 +42,18 @@ pub(crate) fn flush(core: &Core, tree: &Tree) -> Result<(), Error> {
         end: None,
         snapshots: &snapshots,
         config: &config,
+        version: &view.version,
         is_bottom: &|_key| nothing_below,
         filter: Filter::begin(&config, now_ms, &read),
+        seen: None,
     };
     let times = TableTimes { written: now_ms, made: now_ms, ..TableTimes::default() };
     let origin = Origin { times, flushed: sealed_at, ..core.origin(tree) };
-    let target = Target { origin, table_bytes: u64::MAX, hold: false };
+    let compression = config.compression;
+    let target = Target { origin, compression, table_bytes: u64::MAX, hold: false };
     let outputs = write_tables(core, &config, stream, target)?;
+    let written = written_bytes(&outputs);
     install(core, tree, memtable, &outputs)?;
-    let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
     tree.counters().flushed(written);
     trim_log(core)
 }
@@ -63,22 +67,26 @@ fn install(
     let id = tree.id();
     let mut manifest = core.manifest.lock();
     if tree.is_dropped() {
-        outputs.iter().for_each(|table| table.mark_obsolete());
+        outputs.iter().for_each(|table| table.forsake());
         return Ok(());
     }
     let adds = outputs.iter();
     let mut changes: Vec<Change> =
         adds.map(|table| Change::AddTable { tree: id, table: table.record.clone() }).collect();
     changes.push(Change::Flushed { tree: id, seqno: memtable.sealed_at() });
-    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(outputs, cause))?;
     let added: Vec<_> = outputs.iter().map(|table| (0, table.clone())).collect();
+    let before = tree.view().version.clone();
+    let after = Arc::new(before.with(&[], &added));
+    debug_assert_eq!(after.check(), Ok(()));
+    let blobs = BlobChange::between(&before, &after);
+    let changes = blobs.around(id, changes);
+    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(outputs, cause))?;
     tree.update(|view| {
         let mut sealed = view.sealed.clone();
         sealed.retain(|kept| !Arc::ptr_eq(kept, memtable));
-        let version = Arc::new(view.version.with(&[], &added));
-        debug_assert_eq!(version.check(), Ok(()));
-        View { sealed, version, ..view.clone() }
+        View { sealed, version: after.clone(), ..view.clone() }
     });
+    blobs.done();
     core.sealed.fetch_sub(1, Ordering::AcqRel);
     Ok(())
 }
@@ -87,7 +95,7 @@ fn install(
 /// manifest may have them.
 pub(crate) fn forsake(tables: &[Arc<Table>], cause: &Error) {
     if matches!(cause, Error::Full { .. }) {
-        tables.iter().for_each(|table| table.mark_obsolete());
+        tables.iter().for_each(|table| table.forsake());
     }
 }
 

@@ -26,6 +26,7 @@
 #![deny(missing_docs)]
 
 mod batch;
+mod blob;
 mod care;
 mod coding;
 mod commit;

@@ -41,6 +41,9 @@ pub const MAX_RUNS: usize = 32;
 /// Share of a table's entries, in percent, that has to have expired before the table is rewritten
 /// for that reason alone.
 pub const EXPIRED_SHARE_PERCENT: u64 = 50;
+/// Size of a blob file, in tables' sizes ([`DbOptions::table_bytes`]): with the default 256 MiB, few
+/// files even of a terabyte, and the smallest unit of collection is a second's writing.
+pub const BLOB_FILE_TABLES: u64 = 4;
 /// Levels of a tree, level 0 included: with the default sizes the last one begins at 1 PB.
 pub const LEVELS: usize = 7;
 
@@ -147,6 +150,27 @@ pub enum Compression {
     Snappy,
     /// zstd at this level: for cold data.
     Zstd(i32),
+}
+
+/// Values of a tree that lie apart from their keys, in blob files: compactions move references to
+/// them instead of their bytes. A scan pays for that with a read for each such value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blobs {
+    /// Values of at least so many bytes lie apart. Default 4 KiB: below that the read that it costs
+    /// to get one is dearer than the bytes that compactions save.
+    pub threshold: usize,
+    /// Share of a blob file, in percent, that has to be garbage before compactions write the rest of
+    /// it anew. Default 50: at most twice the space for at most twice the writing. Above 100: never.
+    pub garbage_percent: u8,
+    /// Share of the blob files, in percent and from the oldest on, that are collected at all: what
+    /// is in young ones may become garbage yet. Default 100: all.
+    pub oldest_percent: u8,
+}
+
+impl Default for Blobs {
+    fn default() -> Self {
+        Self { threshold: 4 << 10, garbage_percent: 50, oldest_percent: 100 }
+    }
 }
 
 /// How size-tiered compaction finds tables of about one size. Defaults are those of Cassandra's
@@ -281,6 +305,13 @@ pub trait CompactionFilter: Send + Sync {
         None
     }
 
+    /// Whether the value of `key` is looked at by [`CompactionFilter::expiry_of`] and
+    /// [`FilterPass::decide`]. If not, they get an empty one where it lies in a blob file, and
+    /// nobody has to read it.
+    fn wants_value(&self, _key: &[u8]) -> bool {
+        true
+    }
+
     /// The key of the row whose value decides about `key`'s, if there is one. It is a prefix of
     /// `key`, and all keys with that prefix have the same.
     fn head_of<'k>(&self, _key: &'k [u8]) -> Option<&'k [u8]> {
@@ -311,6 +342,11 @@ pub struct TreeConfig {
     pub memtable_bytes: usize,
     /// Default LZ4.
     pub compression: Compression,
+    /// Another one for tables with nothing beneath them: most of the data, and the coldest. Default
+    /// none: as `compression`.
+    pub bottom_compression: Option<Compression>,
+    /// Which values lie apart from their keys. Default none.
+    pub blobs: Option<Blobs>,
     /// Uncompressed bytes of a data block, 1 KiB to 64 KiB. Default 8 KiB: half the index of
     /// 4 KiB blocks, and a point read still decompresses only microseconds' worth.
     pub block_bytes: usize,
@@ -331,6 +367,8 @@ impl TreeConfig {
             merge: None,
             memtable_bytes: 64 << 20,
             compression: Compression::default(),
+            bottom_compression: None,
+            blobs: None,
             block_bytes: 8 << 10,
             bloom_bits_per_key: 10,
             compaction: Compaction::default(),
@@ -357,6 +395,8 @@ impl std::fmt::Debug for TreeConfig {
             .field("merge", &self.merge_name())
             .field("memtable_bytes", &self.memtable_bytes)
             .field("compression", &self.compression)
+            .field("bottom_compression", &self.bottom_compression)
+            .field("blobs", &self.blobs)
             .field("block_bytes", &self.block_bytes)
             .field("bloom_bits_per_key", &self.bloom_bits_per_key)
             .field("compaction", &self.compaction)

@@ -100,6 +100,12 @@ pub struct TreeStats {
     pub sealed_bytes: u64,
     /// Its tables, level 0 first.
     pub levels: Vec<LevelStats>,
+    /// Its blob files.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Bytes of the values in them that tables refer to; the others are garbage.
+    pub blob_live_bytes: u64,
     /// Versions in memtables and tables: keys, or more.
     pub approximate_entries: u64,
     /// Bytes of indexes and filters in memory.
@@ -184,6 +190,7 @@ fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
     let view = tree.view();
     let counters = tree.counters();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let blobs = view.version.blobs();
     let in_memory: usize =
         view.sealed.iter().chain([&view.active]).map(|memtable| memtable.entries()).sum();
     let in_tables: u64 = view.version.tables().map(|table| table.record.entries).sum();
@@ -204,6 +211,9 @@ fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
         sealed_memtables: view.sealed.len() as u64,
         sealed_bytes: view.sealed.iter().map(|memtable| memtable.bytes() as u64).sum(),
         levels: view.version.levels().iter().zip(&counters.levels).map(level).collect(),
+        blobs: blobs.len() as u64,
+        blob_bytes: blobs.values().map(|used| used.file.record.bytes).sum(),
+        blob_live_bytes: blobs.values().map(|used| used.live).sum(),
         approximate_entries: in_memory as u64 + in_tables,
         pinned_bytes: view.version.tables().map(|table| table.pinned_bytes() as u64).sum(),
         flushes: load(&counters.flushes),

@@ -55,10 +55,13 @@ fn table_versions(disk: &Arc<dyn Fs>) -> Vec<u8> {
 }
 
 #[test]
-fn tables_of_version_1_are_read() {
+fn tables_of_version_1_and_a_manifest_of_version_2_are_read() {
     let disk = fixture("v1-table");
     assert_eq!(table_versions(&disk), [1; 9]);
+    let manifest = Path::new(DIR).join("MANIFEST");
+    assert_eq!(read_all(&*disk, &manifest).unwrap()[7], 2);
     check(&disk);
+    assert_eq!(read_all(&*disk, &manifest).unwrap()[7], 3);
     let (db, _) = open_small(&disk).unwrap();
     // Beside new ones, and merged with them.
     db.flush().unwrap();
@@ -78,7 +81,7 @@ fn a_manifest_of_version_1_opens() {
     let manifest = Path::new(DIR).join("MANIFEST");
     assert_eq!(read_all(&*disk, &manifest).unwrap()[7], 1);
     check(&disk);
-    assert_eq!(read_all(&*disk, &manifest).unwrap()[7], 2);
+    assert_eq!(read_all(&*disk, &manifest).unwrap()[7], 3);
     check(&disk);
     let (db, _) = open_small(&disk).unwrap();
     db.compact("a").unwrap();

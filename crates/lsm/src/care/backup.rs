@@ -61,8 +61,10 @@ pub fn backup(
     }
     let manifest = inspect::manifest(fs, checkpoint)?;
     let tables = manifest.trees.iter().flat_map(|tree| &tree.tables);
-    let known: BTreeMap<&Path, (String, u64)> =
+    let mut known: BTreeMap<&Path, (String, u64)> =
         tables.map(|table| (&*table.file, (hex(&table.digest), table.bytes))).collect();
+    let blobs = manifest.trees.iter().flat_map(|tree| &tree.blobs);
+    known.extend(blobs.map(|blob| (&*blob.file, (hex(&blob.digest), blob.bytes))));
     let mut copied = Copied::default();
     let mut listed = Vec::new();
     for name in fs.list(checkpoint)?.iter().filter(|name| !name.ends_with("LOCK")) {

@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::blob;
 use crate::db::{Core, Db};
 use crate::dir::{make_empty, sync_name};
 use crate::error::Error;
@@ -27,7 +28,7 @@ pub struct Checkpoint {
     pub seqno: Seqno,
     /// Files that were linked.
     pub files: u64,
-    /// Bytes of the tables among them.
+    /// Bytes of the tables and blob files among them.
     pub table_bytes: u64,
 }
 
@@ -60,12 +61,19 @@ impl Db {
             let from = table::format::path(&core.dir, table.record.id);
             core.fs.hard_link(&from, &table::format::path(dir, table.record.id))?;
         }
+        for id in state.trees.values().flat_map(|tree| tree.blobs.keys().copied()) {
+            let (from, to) = (blob::format::path(&core.dir, id), blob::format::path(dir, id));
+            core.fs.hard_link(&from, &to)?;
+        }
         // Its sync of the directory makes the links durable before the manifest's name.
         core.fs.sync_dir(dir)?;
+        let blobs = state.trees.values().flat_map(|tree| tree.blobs.values());
+        let (blob_bytes, blobs) =
+            (blobs.clone().map(|blob| blob.bytes).sum::<u64>(), blobs.count() as u64);
         drop(Manifest::write(core.fs.clone(), dir, state)?);
         sync_name(&*core.fs, dir)?;
-        let table_bytes = tables.iter().map(|table| table.record.bytes).sum();
-        Ok(Checkpoint { seqno, files: tables.len() as u64 + segments, table_bytes })
+        let table_bytes = tables.iter().map(|table| table.record.bytes).sum::<u64>() + blob_bytes;
+        Ok(Checkpoint { seqno, files: tables.len() as u64 + blobs + segments, table_bytes })
     }
 
     /// The moment: ends the segment and links the log.

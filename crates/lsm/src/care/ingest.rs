@@ -57,7 +57,8 @@ impl Db {
         core.exclusively(tree, false, || {
             let config = tree.config();
             let origin = Origin { ingested: true, ..core.origin(tree) };
-            let mut outputs = Outputs::new(core, &config, origin);
+            let version = tree.view().version.clone();
+            let mut outputs = Outputs::new(core, &config, config.compression, origin, &version);
             let written = write(core, tree, &mut outputs, sorted).and_then(|()| outputs.open());
             let outcome = written.and_then(|tables| install(core, tree, &tables));
             outcome.inspect_err(|cause| {
@@ -93,7 +94,7 @@ fn write<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         if outputs.open_bytes().is_none() {
             seqno = core.number_nothing(tree)?;
         }
-        outputs.writer()?.add(key, pack(seqno, ValueKind::Put), value)?;
+        outputs.add(key, pack(seqno, ValueKind::Put), value)?;
         let kept = last.get_or_insert_default();
         kept.clear();
         kept.extend_from_slice(key);
@@ -133,8 +134,8 @@ fn place(core: &Core, tree: &Tree, tables: &[Arc<Table>]) -> Result<(), Error> {
         changes.push(Change::AddTable { tree: tree.id(), table: record });
         added.push((level, table.clone()));
     }
-    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(tables, cause))?;
-    replace_version(tree, &[], &added);
+    replace_version(core, tree, &mut manifest, changes, &[], &added)
+        .inspect_err(|cause| forsake(tables, cause))?;
     drop(manifest);
     core.jobs.notify();
     Ok(())

@@ -4,6 +4,7 @@
 //! Every function reads files only; a database that runs may be looked at, too, but its files go
 //! on changing meanwhile.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,9 +12,12 @@ use bytes::Bytes;
 use meridian_vfs::{Fs, read_all};
 
 use crate::batch::decode_op;
+use crate::blob;
+use crate::blob::format::{BlobRecord, Reference};
+use crate::blob::reader::{BlobFile, describe};
 use crate::coding::Decoder;
 use crate::error::Error;
-use crate::key::{Seqno, ValueKind, kind_of, seqno_of};
+use crate::key::{Seqno, ValueKind, is_apart, kind_of, seqno_of};
 use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::table::cache::BlockCache;
@@ -21,7 +25,7 @@ use crate::table::cursor::TableCursor;
 use crate::table::reader::{Garbage, Table, read_metadata};
 use crate::version::edit::TableRecord;
 use crate::version::manifest::{self, Manifest};
-use crate::version::state::State;
+use crate::version::state::{State, TreeState};
 use crate::wal::format::{ChunkKind, decode_batch};
 use crate::wal::reader::{Head, SegmentReader};
 use crate::wal::segment;
@@ -57,6 +61,34 @@ pub struct TableInfo {
     pub deletes: u64,
 }
 
+/// What the manifest says of a blob file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlobInfo {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the file.
+    pub digest: [u8; 32],
+    /// Bytes of its records that tables refer to; the others are garbage.
+    pub live_bytes: u64,
+}
+
+/// One value in a blob file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlobEntry {
+    /// Where its record begins.
+    pub offset: u64,
+    /// The key that it was written for.
+    pub key: Bytes,
+    /// Its bytes.
+    pub value_bytes: usize,
+    /// Its bytes as they are stored.
+    pub stored_bytes: usize,
+}
+
 /// What the manifest says of a tree.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -71,6 +103,8 @@ pub struct TreeInfo {
     pub flushed: Seqno,
     /// By level, then by key.
     pub tables: Vec<TableInfo>,
+    /// Its blob files, oldest first.
+    pub blobs: Vec<BlobInfo>,
 }
 
 /// What a manifest says.
@@ -180,12 +214,27 @@ pub fn manifest(fs: &dyn Fs, dir: &Path) -> Result<ManifestInfo, Error> {
             config: tree.record.config(),
             merge: tree.record.merge.clone(),
             flushed: tree.flushed,
+            blobs: blobs(dir, tree),
             tables,
         }
     });
     let (wal_floor, closed) = (state.wal_floor, state.closed);
     let file = manifest::path(dir);
     Ok(ManifestInfo { file, trees: trees.collect(), wal_floor, closed, torn_bytes })
+}
+
+fn blobs(dir: &Path, tree: &TreeState) -> Vec<BlobInfo> {
+    let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+    for share in tree.tables.values().flat_map(|table| &table.blobs) {
+        *live.entry(share.file).or_default() += share.bytes;
+    }
+    let info = |record: &BlobRecord| BlobInfo {
+        file: blob::format::path(dir, record.id),
+        bytes: record.bytes,
+        digest: record.digest,
+        live_bytes: live.get(&record.id).copied().unwrap_or(0),
+    };
+    tree.blobs.values().map(info).collect()
 }
 
 fn load(fs: &dyn Fs, dir: &Path) -> Result<(State, u64), Error> {
@@ -225,7 +274,7 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
     let (state, _torn) = load(fs, dir)?;
     let id = file.file_name().and_then(|name| crate::table::format::id_of(Path::new(name)));
     let known = id.and_then(|id| {
-        let of_tree = |tree: &crate::version::state::TreeState| {
+        let of_tree = |tree: &TreeState| {
             tree.tables.get(&id).map(|record| (tree.record.name.clone(), record.clone()))
         };
         state.trees.values().find_map(of_tree)
@@ -240,7 +289,11 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
     let mut versions = MergeIter::new(vec![source], Direction::Forward, Position::First)?;
     while versions.valid() {
         let (tag, key) = (versions.tag(), Bytes::copy_from_slice(versions.key()));
-        let (kind, value_bytes) = (name_of(kind_of(tag)), versions.value().len());
+        let (kind, stored) = (name_of(kind_of(tag)), versions.value());
+        let value_bytes = match Reference::decode(&stored) {
+            Ok(reference) if is_apart(tag) => reference.value_len as usize,
+            _ => stored.len(),
+        };
         each(Entry { key, seqno: seqno_of(tag), kind, value_bytes });
         versions.advance()?;
     }
@@ -266,6 +319,20 @@ fn told_by_itself(fs: &dyn Fs, dir: &Path, file: &Path) -> Result<(String, Table
 fn open(fs: &dyn Fs, dir: &Path, record: &TableRecord) -> Result<Arc<Table>, Error> {
     let cache = Arc::new(BlockCache::new(CACHE_BYTES));
     Table::open(fs, dir, record.clone(), cache, Arc::new(Garbage::default())).map(Arc::new)
+}
+
+/// Reads a blob file, every checksum compared, and hands its values to `each`, in order.
+///
+/// # Errors
+/// [`Error::InvalidArgument`] when the name is not a blob file's; [`Error::Corruption`] with the
+/// damaged place.
+pub fn blob(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(BlobEntry)) -> Result<(), Error> {
+    let record = describe(fs, file)?;
+    let opened = BlobFile::open(fs, parent(file), record, Arc::default())?;
+    opened.each(&mut |offset, header, key| {
+        let (value_bytes, stored_bytes) = (header.value_len as usize, header.stored_len as usize);
+        each(BlobEntry { offset, key, value_bytes, stored_bytes });
+    })
 }
 
 /// Reads a segment of the log and hands what is in it to `each`, in order; `operations`: each
@@ -359,6 +426,10 @@ pub fn verify(fs: &dyn Fs, dir: &Path, done: &mut dyn FnMut(&Path, u64)) -> Resu
     for record in state.trees.values().flat_map(|tree| tree.tables.values()) {
         open(fs, dir, record)?.verify()?;
         done(&crate::table::format::path(dir, record.id), record.bytes);
+    }
+    for record in state.trees.values().flat_map(|tree| tree.blobs.values()) {
+        BlobFile::open(fs, dir, *record, Arc::default())?.verify()?;
+        done(&blob::format::path(dir, record.id), record.bytes);
     }
     super::verify::verify_log(fs, dir, &state, done)
 }

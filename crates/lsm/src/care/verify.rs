@@ -1,12 +1,14 @@
 //! Reading everything and comparing it with what was written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use meridian_vfs::Fs;
 
 use crate::db::{Core, Db};
 use crate::error::Error;
 use crate::tree::Tree;
+use crate::version::levels::Version;
 use crate::version::manifest::{self, Manifest};
 use crate::version::state::State;
 use crate::wal::format::BatchRecord;
@@ -37,7 +39,8 @@ impl Db {
         // Held, so that the files stay while they are read.
         let versions: Vec<_> = trees.iter().map(|tree| tree.view().version.clone()).collect();
         let (floor, end) = verify_manifest(core)?;
-        let tables = versions.iter().map(|version| version.tables().count() as u64).sum::<u64>();
+        let files = |version: &Arc<Version>| version.tables().count() + version.blobs().len();
+        let tables = versions.iter().map(|version| files(version) as u64).sum::<u64>();
         let mut at = VerifyProgress {
             file: manifest::path(&core.dir),
             done: 0,
@@ -53,6 +56,11 @@ impl Db {
             table.verify()?;
             let file = crate::table::format::path(&core.dir, table.record.id);
             step(file, table.record.bytes);
+        }
+        for used in versions.iter().flat_map(|version| version.blobs().values()) {
+            used.file.verify()?;
+            let record = used.file.record;
+            step(crate::blob::format::path(&core.dir, record.id), record.bytes);
         }
         for id in floor..end {
             // A segment that a flush has made needless meanwhile may be gone.

@@ -6,7 +6,7 @@
 //! tree may change its strategy at any time.
 
 use super::view::{LevelsView, Run};
-use super::{expired, leveled, tiered, window};
+use super::{collected, expired, leveled, tiered, window};
 use crate::options::{Compaction, LEVELS};
 
 /// What is done with the tables of a choice.
@@ -54,7 +54,10 @@ pub(crate) fn choose(strategy: Compaction, view: &LevelsView) -> Option<Choice> 
             .or_else(|| tiered::choose(&young, tiers))
         }
     };
-    choice.filter(|choice| view.allows(choice)).or_else(|| expired::mostly(view))
+    choice
+        .filter(|choice| view.allows(choice))
+        .or_else(|| expired::mostly(view))
+        .or_else(|| collected::choose(view))
 }
 
 /// Everything into the last level.

@@ -11,11 +11,13 @@ use crate::db::Core;
 use crate::error::Error;
 use crate::flush::forsake;
 use crate::key::{ValueKind, kind_of};
-use crate::options::TreeConfig;
+use crate::options::{Compression, TreeConfig};
 use crate::table::metadata::Origin;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
+use crate::version::blobs::BlobChange;
 use crate::version::edit::Change;
+use crate::version::manifest::Manifest;
 
 /// Carries out a choice made from a version of the tree. Nobody else has its inputs or puts
 /// tables where its output goes; flushes and other compactions go on.
@@ -34,7 +36,7 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
     let merge = Arc::new(Merge::new(core, tree, version.clone(), choice, &inputs));
     let outputs = core.merge(&merge)?;
     let read: u64 = inputs.iter().map(|table| table.record.bytes).sum();
-    let written: u64 = outputs.iter().map(|table| table.record.bytes).sum();
+    let written = written_bytes(&outputs);
     exchange(core, tree, &inputs, &outputs, choice.output)?;
     let there = version.level(choice.output).iter().filter(is_input);
     let entered = read - there.map(|table| table.record.bytes).sum::<u64>();
@@ -42,11 +44,26 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
     Ok(())
 }
 
+/// Bytes of tables that were just written, and of the blob files that were written with them.
+pub(crate) fn written_bytes(outputs: &[Arc<Table>]) -> u64 {
+    let mut blobs: Vec<(u64, u64)> = outputs
+        .iter()
+        .flat_map(|table| table.blobs())
+        .filter(|file| file.is_new())
+        .map(|file| (file.record.id, file.record.bytes))
+        .collect();
+    blobs.sort_unstable();
+    blobs.dedup();
+    let tables = outputs.iter().map(|table| table.record.bytes);
+    tables.chain(blobs.into_iter().map(|(_, bytes)| bytes)).sum()
+}
+
 /// What the tables to write are like.
 #[derive(Clone)]
 pub(crate) struct Target {
     /// Without id and expiries.
     pub(crate) origin: Origin,
+    pub(crate) compression: Compression,
     /// Bytes from which the next one begins.
     pub(crate) table_bytes: u64,
     /// Whether writing waits for the rate limit.
@@ -61,8 +78,8 @@ pub(crate) fn write_tables(
     mut stream: Stream<'_>,
     target: Target,
 ) -> Result<Vec<Arc<Table>>, Error> {
-    let Target { origin, table_bytes, hold } = target;
-    let outputs = Outputs::new(core, config, origin);
+    let Target { origin, compression, table_bytes, hold } = target;
+    let outputs = Outputs::new(core, config, compression, origin, stream.version);
     let mut writing = Writing { core, config, table_bytes, hold, outputs, paced: 0 };
     let written = writing.run(&mut stream).and_then(|()| writing.outputs.open());
     written.inspect_err(|_cause| writing.outputs.discard())
@@ -77,7 +94,7 @@ struct Writing<'a> {
     table_bytes: u64,
     hold: bool,
     outputs: Outputs<'a>,
-    /// Bytes of the open table that the rate limit knows of.
+    /// Bytes that the rate limit knows of.
     paced: u64,
 }
 
@@ -89,14 +106,17 @@ impl Writing<'_> {
             if self.outputs.open_bytes().is_some_and(|bytes| bytes >= self.table_bytes) {
                 self.finish()?;
             }
-            for (tag, value) in kept {
-                let writer = self.outputs.writer()?;
-                if kind_of(tag) == ValueKind::Put
-                    && let Some(at) = filter.and_then(|filter| filter.expiry_of(&key, &value))
-                {
-                    writer.expires(at);
+            for (tag, stored) in kept {
+                let expiry = match filter {
+                    Some(filter) if kind_of(tag) == ValueKind::Put => {
+                        filter.expiry_of(&key, &stream.value(&key, tag, &stored)?)
+                    }
+                    _ => None,
+                };
+                self.outputs.add(&key, tag, &stored)?;
+                if let Some(at) = expiry {
+                    self.outputs.writer()?.expires(at);
                 }
-                writer.add(&key, tag, &value)?;
             }
         }
         self.finish()
@@ -104,7 +124,7 @@ impl Writing<'_> {
 
     /// Tells the rate limit what was written, if that is at least so much.
     fn pace(&mut self, least: u64) {
-        let written = self.outputs.open_bytes().unwrap_or(0);
+        let written = self.outputs.bytes();
         if written.saturating_sub(self.paced) >= least {
             self.core.limiter.wrote(written - self.paced, self.hold, || self.core.load());
             self.paced = written;
@@ -113,7 +133,6 @@ impl Writing<'_> {
 
     fn finish(&mut self) -> Result<(), Error> {
         self.pace(1);
-        self.paced = 0;
         self.outputs.finish()
     }
 }
@@ -135,13 +154,13 @@ fn exchange(
     changes.extend(adds.map(|table| Change::AddTable { tree: id, table: table.record.clone() }));
     let mut manifest = core.manifest.lock();
     if tree.is_dropped() {
-        outputs.iter().for_each(|table| table.mark_obsolete());
+        outputs.iter().for_each(|table| table.forsake());
         return Ok(());
     }
-    core.commit_edit(&mut manifest, &changes).inspect_err(|cause| forsake(outputs, cause))?;
     let removed: Vec<u64> = inputs.iter().map(|table| table.record.id).collect();
     let added: Vec<_> = outputs.iter().map(|table| (level, table.clone())).collect();
-    replace_version(tree, &removed, &added);
+    replace_version(core, tree, &mut manifest, changes, &removed, &added)
+        .inspect_err(|cause| forsake(outputs, cause))?;
     inputs.iter().for_each(|table| table.mark_obsolete());
     Ok(())
 }
@@ -157,18 +176,29 @@ fn move_tables(core: &Core, tree: &Tree, tables: &[Arc<Table>], level: usize) ->
         .clone()
         .map(|table| Change::MoveTable { tree: tree.id(), table, level: to })
         .collect();
-    core.commit_edit(&mut manifest, &changes)?;
     let added: Vec<_> = tables.iter().map(|table| (level, table.clone())).collect();
-    replace_version(tree, &moved.collect::<Vec<_>>(), &added);
+    let moved: Vec<u64> = moved.collect();
+    replace_version(core, tree, &mut manifest, changes, &moved, &added)?;
     tree.counters().moved(level, tables.iter().map(|table| table.record.bytes).sum());
     Ok(())
 }
 
-/// Under the manifest lock.
-pub(crate) fn replace_version(tree: &Tree, removed: &[u64], added: &[(usize, Arc<Table>)]) {
-    tree.update(|view| {
-        let version = view.version.with(removed, added);
-        debug_assert_eq!(version.check(), Ok(()));
-        View { version: Arc::new(version), ..view.clone() }
-    });
+/// Makes `changes` durable, with what they mean for blob files, and shows readers the outcome.
+pub(crate) fn replace_version(
+    core: &Core,
+    tree: &Tree,
+    manifest: &mut Manifest,
+    changes: Vec<Change>,
+    removed: &[u64],
+    added: &[(usize, Arc<Table>)],
+) -> Result<(), Error> {
+    // Nobody else changes it: that takes the manifest.
+    let before = tree.view().version.clone();
+    let after = Arc::new(before.with(removed, added));
+    debug_assert_eq!(after.check(), Ok(()));
+    let blobs = BlobChange::between(&before, &after);
+    core.commit_edit(manifest, &blobs.around(tree.id(), changes))?;
+    tree.update(|view| View { version: after.clone(), ..view.clone() });
+    blobs.done();
+    Ok(())
 }

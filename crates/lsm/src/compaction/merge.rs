@@ -72,6 +72,8 @@ impl Merge {
         let bytes: u64 = inputs.iter().map(|table| table.record.bytes).sum();
         let tables = usize::try_from(bytes / table_bytes).unwrap_or(usize::MAX);
         let bounds = bounds(inputs, tables.min(core.options.subcompactions));
+        let config = tree.config();
+        let compression = config.compression;
         let outputs = vec![Vec::new(); bounds.len() + 1];
         let origin = Origin {
             level: u8::try_from(choice.output).unwrap_or(u8::MAX),
@@ -83,12 +85,12 @@ impl Merge {
             tree: tree.clone(),
             version,
             choice: choice.clone(),
-            config: tree.config(),
+            config: config.clone(),
             snapshots,
             visible,
             now_ms,
             oldest: inputs.iter().map(|table| table.record.min_seqno).min().unwrap_or(0),
-            target: Target { origin, table_bytes, hold: true },
+            target: Target { origin, compression, table_bytes, hold: true },
             bounds,
             parts: Mutex::new(Parts { outputs, ..Parts::default() }),
             ended: Condvar::new(),
@@ -129,7 +131,7 @@ impl Merge {
         match parts.failure.take() {
             None => Ok(outputs),
             Some(cause) => {
-                outputs.iter().for_each(|table| table.mark_obsolete());
+                outputs.iter().for_each(|table| table.forsake());
                 Err(cause)
             }
         }
@@ -147,8 +149,10 @@ impl Merge {
             end: self.bounds.get(part).map(|bound| &**bound),
             snapshots: &self.snapshots,
             config: &self.config,
+            version: &self.version,
             is_bottom: &is_bottom,
             filter: Filter::begin(&self.config, self.now_ms, &read),
+            seen: None,
         };
         write_tables(core, &self.config, stream, self.target.clone())
     }

@@ -6,6 +6,7 @@
 //! the tiered strategies leave their runs in it and merge neighbours.
 
 pub(crate) mod choice;
+mod collected;
 pub(crate) mod execute;
 mod expired;
 mod leveled;

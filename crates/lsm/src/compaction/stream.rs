@@ -12,10 +12,11 @@
 use bytes::Bytes;
 
 use crate::error::Error;
-use crate::key::{Seqno, ValueKind, kind_of, pack, seqno_of};
+use crate::key::{Seqno, ValueKind, is_apart, kind_of, pack, seqno_of};
 use crate::options::{CompactionFilter, FilterDecision, FilterPass, TreeConfig};
 use crate::read::get::merge;
 use crate::read::merge_iter::MergeIter;
+use crate::version::levels::Version;
 
 /// A version to write.
 pub(crate) type Kept = (u64, Bytes);
@@ -72,9 +73,13 @@ pub(crate) struct Stream<'a> {
     /// Ascending.
     pub(crate) snapshots: &'a [Seqno],
     pub(crate) config: &'a TreeConfig,
+    /// What holds the inputs, and the blob files that they refer to.
+    pub(crate) version: &'a Version,
     /// Whether nothing older than the input can hold the key.
     pub(crate) is_bottom: &'a dyn Fn(&[u8]) -> bool,
     pub(crate) filter: Option<Filter<'a>>,
+    /// The value that the filter saw last, and its tag.
+    pub(crate) seen: Option<(u64, Bytes)>,
 }
 
 impl Stream<'_> {
@@ -88,6 +93,7 @@ impl Stream<'_> {
             return Ok(None);
         }
         let key = Bytes::copy_from_slice(self.input.key());
+        self.seen = None;
         let stripes = self.stripes(&key)?;
         let bottom = (self.is_bottom)(&key);
         let mut kept = Vec::new();
@@ -101,6 +107,21 @@ impl Stream<'_> {
         }
         self.filter(&key, bottom, &mut kept)?;
         Ok(Some((key, kept)))
+    }
+
+    /// The value of a version of `key`, for the tree's filter to look at.
+    pub(crate) fn value(&self, key: &[u8], tag: u64, stored: &Bytes) -> Result<Bytes, Error> {
+        if !is_apart(tag) {
+            return Ok(stored.clone());
+        }
+        let filter = self.config.compaction_filter.as_ref();
+        if filter.is_some_and(|filter| !filter.wants_value(key)) {
+            return Ok(Bytes::new());
+        }
+        match &self.seen {
+            Some((seen, value)) if *seen == tag => Ok(value.clone()),
+            _ => self.version.apart(key, stored),
+        }
     }
 
     /// Reads all versions of `key`, newest stripe first.
@@ -117,10 +138,18 @@ impl Stream<'_> {
             if let Some(stripe) = stripes.last_mut()
                 && stripe.base.is_none()
             {
-                let version = (tag, self.input.value());
                 match kind_of(tag) {
-                    ValueKind::Merge => stripe.operands.push(version),
-                    ValueKind::Put | ValueKind::Delete => stripe.base = Some(version),
+                    ValueKind::Merge => stripe.operands.push((tag, self.input.value())),
+                    // It is merged with what is above: the value, not a reference to it.
+                    ValueKind::Put if is_apart(tag) && !stripe.operands.is_empty() => {
+                        let tag = pack(seqno_of(tag), ValueKind::Put);
+                        let stored = self.input.value();
+                        let value = self.version.apart(key, &stored);
+                        stripe.base = Some((tag, value?));
+                    }
+                    ValueKind::Put | ValueKind::Delete => {
+                        stripe.base = Some((tag, self.input.value()));
+                    }
                 }
             }
             self.input.advance()?;
@@ -183,10 +212,17 @@ impl Stream<'_> {
         if kind_of(tag) != ValueKind::Put || self.stripe_of(seqno) < self.snapshots.len() {
             return Ok(());
         }
+        if self.filter.is_none() {
+            return Ok(());
+        }
+        let value = self.value(key, tag, &value)?;
+        self.seen = is_apart(tag).then(|| (tag, value.clone()));
         let Some(filter) = &mut self.filter else { return Ok(()) };
         match filter.decide(key, &value, bottom && kept.len() == 1)? {
             FilterDecision::Keep => {}
-            FilterDecision::Replace(value) => kept[0].1 = Bytes::from(value),
+            FilterDecision::Replace(value) => {
+                kept[0] = (pack(seqno, ValueKind::Put), Bytes::from(value));
+            }
             FilterDecision::Remove if bottom && kept.len() == 1 => kept.clear(),
             FilterDecision::Remove => {
                 kept[0] = (pack(seqno, ValueKind::Delete), Bytes::new());

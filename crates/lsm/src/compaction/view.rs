@@ -1,6 +1,8 @@
 //! What a decision looks at: sizes, key ranges, times and what is under way; nothing that can be
 //! read or changed.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::choice::Choice;
@@ -18,6 +20,8 @@ pub(crate) struct TableView {
     pub(crate) deletes: u64,
     pub(crate) min_seqno: Seqno,
     pub(crate) times: TableTimes,
+    /// Whether it refers to a blob file of which much is garbage.
+    pub(crate) collect: bool,
     /// Whether a compaction has it for an input.
     pub(crate) busy: bool,
 }
@@ -72,7 +76,8 @@ pub(crate) struct LevelsView {
 }
 
 impl LevelsView {
-    pub(crate) fn of(version: &Version, claims: &[Claim]) -> Self {
+    /// `blobs`: the blob files to collect.
+    pub(crate) fn of(version: &Version, claims: &[Claim], blobs: &BTreeSet<u64>) -> Self {
         let level = |tables: &Vec<std::sync::Arc<crate::table::reader::Table>>| {
             let view = |table: &std::sync::Arc<crate::table::reader::Table>| {
                 let record = &table.record;
@@ -85,6 +90,7 @@ impl LevelsView {
                     deletes: record.deletes,
                     min_seqno: record.min_seqno,
                     times: record.times,
+                    collect: record.blobs.iter().any(|share| blobs.contains(&share.file)),
                     busy: claims.iter().any(|claim| claim.inputs.contains(&record.id)),
                 }
             };

@@ -227,12 +227,14 @@ impl Core {
 
     fn levels_view(&self, tree: &Tree, claims: &[Claim]) -> LevelsView {
         let counters = tree.counters();
+        let version = &tree.view().version;
+        let blobs = version.blobs_to_collect(tree.config_ref().blobs.unwrap_or_default());
         let flushes = counters.flushes.load(Ordering::Relaxed).max(1);
         LevelsView {
             now_ms: self.now_ms(),
             flush_bytes: counters.flushed_bytes.load(Ordering::Relaxed) / flushes,
             newest_snapshot: self.shared.snapshots.held().last().copied(),
-            ..LevelsView::of(&tree.view().version, claims)
+            ..LevelsView::of(version, claims, &blobs)
         }
     }
 

@@ -43,6 +43,20 @@ pub(crate) const fn pack(seqno: Seqno, kind: ValueKind) -> u64 {
     (seqno << 8) | kind as u64
 }
 
+/// What stands in a tag for the kind of a value that lies in a blob file: the version holds a
+/// reference. In everything else it is a [`ValueKind::Put`].
+const APART: u64 = 4;
+
+/// The tag of a value that lies in a blob file.
+pub(crate) const fn pack_apart(seqno: Seqno) -> u64 {
+    (seqno << 8) | APART
+}
+
+/// Whether what the version holds is a reference to its value.
+pub(crate) const fn is_apart(tag: u64) -> bool {
+    tag & 0xff == APART
+}
+
 /// The tag that sorts at or before every version visible at `seqno`.
 pub(crate) const fn seek_tag(seqno: Seqno) -> u64 {
     (seqno << 8) | 0xff
@@ -53,7 +67,7 @@ pub(crate) const fn seqno_of(tag: u64) -> Seqno {
     tag >> 8
 }
 
-/// The kind of a tag, which was made by [`pack`].
+/// The kind of a tag, which was made by [`pack`] or [`pack_apart`].
 pub(crate) const fn kind_of(tag: u64) -> ValueKind {
     match tag & 0xff {
         1 => ValueKind::Merge,
@@ -105,6 +119,7 @@ mod tests {
     fn newest_first_and_values_before_operands() {
         let order = [
             (b"a".as_slice(), pack(9, ValueKind::Put)),
+            (b"a", pack_apart(7)),
             (b"a", pack(7, ValueKind::Put)),
             (b"a", pack(7, ValueKind::Delete)),
             (b"a", pack(7, ValueKind::Merge)),
@@ -118,6 +133,8 @@ mod tests {
         assert!(seek_tag(7) > pack(7, ValueKind::Put) && seek_tag(7) < pack(8, ValueKind::Merge));
         assert_eq!(seqno_of(pack(MAX_SEQNO, ValueKind::Put)), MAX_SEQNO);
         assert_eq!(kind_of(pack(3, ValueKind::Delete)), ValueKind::Delete);
+        assert!(is_apart(pack_apart(3)) && !is_apart(pack(3, ValueKind::Put)));
+        assert_eq!((kind_of(pack_apart(3)), seqno_of(pack_apart(3))), (ValueKind::Put, 3));
     }
 
     proptest! {

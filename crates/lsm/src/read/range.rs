@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::get::merge;
 use super::merge_iter::{Direction, MergeIter, Position};
 use crate::error::Error;
-use crate::key::{Seqno, ValueKind, kind_of, seek_tag, seqno_of};
+use crate::key::{Seqno, ValueKind, is_apart, kind_of, seek_tag, seqno_of};
 use crate::options::TreeConfig;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
@@ -154,6 +154,11 @@ impl Resolver {
             match kind_of(merged.tag()) {
                 ValueKind::Put => {
                     self.behind = true;
+                    if is_apart(merged.tag()) {
+                        let stored = merged.value_ref();
+                        self.held = Some(self.view.version.apart(&self.key, stored)?);
+                        return Ok(Some(Found::Held));
+                    }
                     return Ok(Some(Found::Top));
                 }
                 ValueKind::Delete => {}
@@ -207,7 +212,7 @@ impl Resolver {
             match kind_of(merged.tag()) {
                 ValueKind::Merge => operands.push(merged.value()),
                 ValueKind::Put => {
-                    base = Some(merged.value());
+                    base = Some(self.value(merged.tag(), merged.value())?);
                     break;
                 }
                 ValueKind::Delete => break,
@@ -216,6 +221,11 @@ impl Resolver {
         }
         let oldest_first = operands.iter().rev().map(|operand| &**operand);
         merge(&self.config, &self.key, newest, base.as_deref(), oldest_first)
+    }
+
+    /// The value of a version of the key.
+    fn value(&self, tag: u64, stored: Bytes) -> Result<Bytes, Error> {
+        if is_apart(tag) { self.view.version.apart(&self.key, &stored) } else { Ok(stored) }
     }
 
     /// Versions come oldest first.
@@ -249,12 +259,13 @@ impl Resolver {
                     operands.push(merged.value());
                 } else {
                     operands.clear();
-                    base = (kind == ValueKind::Put).then(|| merged.value());
+                    base = (kind == ValueKind::Put).then(|| (merged.tag(), merged.value()));
                 }
             }
             merged.advance()?;
             steps += 1;
         }
+        let base = base.map(|(tag, stored)| self.value(tag, stored)).transpose()?;
         if operands.is_empty() {
             return Ok(base);
         }

@@ -14,6 +14,9 @@ use meridian_vfs::Fs;
 use parking_lot::{Mutex, RwLock};
 
 use self::replay::replay;
+use crate::blob;
+use crate::blob::format::BlobRecord;
+use crate::blob::reader::BlobFile;
 use crate::commit::log::Log;
 use crate::compaction::limiter::Limiter;
 use crate::db::{Core, Db, check_config, check_operator, check_options};
@@ -80,9 +83,12 @@ pub(crate) fn open(
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
     let garbage = Arc::new(Garbage::default());
     let open_table = |record: &TableRecord| {
-        Table::open(&*fs, dir, record.clone(), cache.clone(), garbage.clone()).map(Arc::new)
+        Table::open(&*fs, dir, record.clone(), cache.clone(), garbage.clone())
     };
-    let trees = build_trees(dir, &state, configs.clone(), &shared, &open_table)?;
+    let open_blob =
+        |record: &BlobRecord| BlobFile::open(&*fs, dir, *record, garbage.clone()).map(Arc::new);
+    let open = Openers { table: &open_table, blob: &open_blob };
+    let trees = build_trees(dir, &state, configs.clone(), &shared, &open)?;
     let end = replay(&*fs, dir, &state, &trees, options.on_damage, &mut recovery)?;
     set_aside(&*fs, dir, &mut recovery)?;
     recovery.clean_shutdown |= fresh;
@@ -133,7 +139,8 @@ fn load_state(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(State
         return Ok((loaded.state, false));
     }
     let is_data = |name: &PathBuf| {
-        name.extension().is_some_and(|extension| extension == "log" || extension == "sst")
+        let data = ["log", "sst", "blob"];
+        name.extension().is_some_and(|extension| data.iter().any(|data| extension == *data))
     };
     if let Some(name) = fs.list(dir)?.iter().find(|name| is_data(name)) {
         let what = format!("it is missing, and {} is there", name.display());
@@ -142,12 +149,18 @@ fn load_state(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(State
     Ok((State { next_tree: 1, next_table: 1, ..State::default() }, true))
 }
 
+/// What opens the files that the manifest knows.
+struct Openers<'a> {
+    table: &'a dyn Fn(&TableRecord) -> Result<Table, Error>,
+    blob: &'a dyn Fn(&BlobRecord) -> Result<Arc<BlobFile>, Error>,
+}
+
 fn build_trees(
     dir: &Path,
     state: &State,
     mut configs: Vec<TreeConfig>,
     shared: &Arc<Shared>,
-    open_table: &dyn Fn(&TableRecord) -> Result<Arc<Table>, Error>,
+    open: &Openers<'_>,
 ) -> Result<BTreeMap<String, Tree>, Error> {
     let mut trees = BTreeMap::new();
     for (&id, tree) in &state.trees {
@@ -159,9 +172,16 @@ fn build_trees(
         if named.is_some() {
             check_operator(&config, Some(&tree.record))?;
         }
+        let mut blobs = BTreeMap::new();
+        for record in tree.blobs.values() {
+            let file = (open.blob)(record)?;
+            file.mark_installed();
+            blobs.insert(record.id, file);
+        }
         let mut tables = Vec::new();
         for record in tree.tables.values() {
-            tables.push((usize::from(record.level), open_table(record)?));
+            let table = (open.table)(record)?.with_blobs(&blobs)?;
+            tables.push((usize::from(record.level), Arc::new(table)));
         }
         let version = Version::empty().with(&[], &tables);
         version
@@ -191,18 +211,22 @@ fn set_aside(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(), Err
     Ok(())
 }
 
-/// Removes what no manifest needs: old segments, and tables that a crash left half made. Returns an
-/// id that no table file ever had.
+/// Removes what no manifest needs: old segments, and tables and blob files that a crash left half
+/// made. Returns an id that no such file ever had.
 fn remove_orphans(fs: &dyn Fs, dir: &Path, state: &State) -> Result<u64, Error> {
     for id in segment::list(fs, dir)?.into_iter().filter(|id| *id < state.wal_floor) {
         fs.remove(&segment::path(dir, id))?;
     }
-    let known: BTreeSet<u64> =
-        state.trees.values().flat_map(|tree| tree.tables.keys().copied()).collect();
+    let known: BTreeSet<u64> = state
+        .trees
+        .values()
+        .flat_map(|tree| tree.tables.keys().chain(tree.blobs.keys()))
+        .copied()
+        .collect();
     let mut next = state.next_table;
     let mut removed = false;
     for name in fs.list(dir)? {
-        if let Some(id) = id_of(&name) {
+        if let Some(id) = id_of(&name).or_else(|| blob::format::id_of(&name)) {
             next = next.max(id + 1);
             if !known.contains(&id) {
                 fs.remove(&dir.join(name))?;

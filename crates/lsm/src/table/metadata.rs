@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::blob::format::{BlobShare, decode_shares, put_shares};
 use crate::coding::{Decoder, Malformed, put_bytes, put_varint};
 use crate::key::Seqno;
 use crate::version::edit::{TableRecord, TableTimes, level_of};
@@ -25,6 +26,8 @@ pub(crate) struct Origin {
     /// Tables that no version had any more when this one was begun, and whose files may be found
     /// all the same.
     pub(crate) replaced: Vec<u64>,
+    /// The blob files that it refers to.
+    pub(crate) blobs: Vec<BlobShare>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,10 +95,7 @@ impl Metadata {
             && self.max_seqno == record.max_seqno
             && self.smallest == record.smallest
             && self.largest == record.largest
-            && self
-                .origin
-                .as_ref()
-                .is_none_or(|origin| origin.table == record.id && origin.times == record.times)
+            && self.origin.as_ref().is_none_or(|origin| origin.is_of(record))
     }
 
     /// What the manifest would say of the table, a file of so many bytes with this digest, at the
@@ -114,11 +114,16 @@ impl Metadata {
             entries: self.entries,
             deletes: self.deletes,
             times: origin.times,
+            blobs: origin.blobs.clone(),
         })
     }
 }
 
 impl Origin {
+    fn is_of(&self, record: &TableRecord) -> bool {
+        self.table == record.id && self.times == record.times && self.blobs == record.blobs
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         let times = &self.times;
         put_varint(out, u64::from(self.tree));
@@ -136,6 +141,7 @@ impl Origin {
             put_varint(out, tables.len() as u64);
             tables.iter().for_each(|table| put_varint(out, *table));
         }
+        put_shares(out, &self.blobs);
     }
 
     fn decode(d: &mut Decoder<'_>) -> Result<Self, Malformed> {
@@ -153,6 +159,7 @@ impl Origin {
             },
             inputs: decode_tables(d)?,
             replaced: decode_tables(d)?,
+            blobs: decode_shares(d)?,
         })
     }
 }
@@ -196,6 +203,7 @@ mod tests {
                 ingested: false,
                 inputs: vec![10, 11],
                 replaced: vec![200],
+                blobs: vec![BlobShare { file: 3, bytes: 200 }, BlobShare { file: 300, bytes: 1 }],
             }),
         }
     }
@@ -206,7 +214,7 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801"
+            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801 0203c801ac0201"
                 .replace(' ', "")
         );
         assert_eq!(Metadata::decode(2, &bytes), Ok(example()));
@@ -229,7 +237,8 @@ mod tests {
             TableRecord { max_seqno: 4, ..record.clone() },
             TableRecord { smallest: Bytes::new(), ..record.clone() },
             TableRecord { largest: Bytes::new(), ..record.clone() },
-            TableRecord { times: TableTimes::default(), ..record },
+            TableRecord { times: TableTimes::default(), ..record.clone() },
+            TableRecord { blobs: Vec::new(), ..record },
         ];
         assert!(others.iter().all(|other| !example().is_of(other)));
     }

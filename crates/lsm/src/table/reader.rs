@@ -1,6 +1,7 @@
 //! An open table: index and filter in memory, blocks through the cache, every block's checksum
 //! compared whenever it is read from the file.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +20,11 @@ use super::format::{
 pub(crate) use super::garbage::Garbage;
 use super::index::Index;
 use super::metadata::Metadata;
+use crate::blob::format::Reference;
+use crate::blob::reader::BlobFile;
 use crate::coding::{Decoder, Malformed};
 use crate::error::Error;
-use crate::key::{Seqno, ValueKind, seek_tag};
+use crate::key::{Seqno, ValueKind, is_apart, kind_of, seek_tag, seqno_of};
 use crate::version::edit::TableRecord;
 
 pub(crate) struct Table {
@@ -30,6 +33,8 @@ pub(crate) struct Table {
     file: Arc<dyn File>,
     index: Index,
     filter: Option<Filter>,
+    /// The blob files that it refers to, in the order of its record.
+    blobs: Vec<Arc<BlobFile>>,
     cache: Arc<BlockCache>,
     /// No version after this one has it: its file goes when its last reader does.
     obsolete: AtomicBool,
@@ -85,7 +90,47 @@ impl Table {
             return Err(Error::corruption(path, footer.meta.offset, what));
         }
         let obsolete = AtomicBool::new(false);
-        Ok(Self { record, path, file, index, filter, cache, obsolete, garbage })
+        let blobs = Vec::new();
+        Ok(Self { record, path, file, index, filter, blobs, cache, obsolete, garbage })
+    }
+
+    /// With the blob files that it refers to, out of `files`.
+    pub(crate) fn with_blobs(
+        mut self,
+        files: &BTreeMap<u64, Arc<BlobFile>>,
+    ) -> Result<Self, Error> {
+        for share in &self.record.blobs {
+            let Some(file) = files.get(&share.file) else {
+                let what = format!("the manifest knows no blob file {:016x}", share.file);
+                return Err(Error::corruption(&self.path, 0, what));
+            };
+            self.blobs.push(file.clone());
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn blobs(&self) -> &[Arc<BlobFile>] {
+        &self.blobs
+    }
+
+    /// The value of `key` that `stored` refers to.
+    pub(crate) fn apart(&self, key: &[u8], stored: &[u8]) -> Result<Bytes, Error> {
+        let reference = Reference::decode(stored);
+        let file = reference.ok().and_then(|reference| {
+            let at = self.record.blobs.binary_search_by_key(&reference.file, |share| share.file);
+            self.blobs.get(at.ok()?).map(|file| (file, reference))
+        });
+        let Some((file, reference)) = file else {
+            let what = "a reference is to no blob file that the table knows";
+            return Err(Error::corruption(&self.path, 0, what));
+        };
+        file.read(reference, key)
+    }
+
+    /// Lets go of it, and of the blob files that no manifest has.
+    pub(crate) fn forsake(&self) {
+        self.mark_obsolete();
+        self.blobs.iter().for_each(|file| file.forsake());
     }
 
     pub(crate) fn mark_obsolete(&self) {
@@ -122,10 +167,23 @@ impl Table {
         if absent || !self.covers(key) {
             return Ok(ControlFlow::Continue(()));
         }
+        let mut unreadable = None;
+        let mut resolved = |tag: u64, stored: Bytes| {
+            let value = if is_apart(tag) { self.apart(key, &stored) } else { Ok(stored) };
+            match value {
+                Ok(value) => visit(seqno_of(tag), kind_of(tag), value),
+                Err(cause) => {
+                    unreadable = Some(cause);
+                    ControlFlow::Break(())
+                }
+            }
+        };
         for block_at in self.index.find(key)..self.index.len() {
             let block = self.block(block_at, true)?;
-            match block.visit(key, seek_tag(at), visit) {
-                Ok(Visited::Enough) => return Ok(ControlFlow::Break(())),
+            match block.visit(key, seek_tag(at), &mut resolved) {
+                Ok(Visited::Enough) => {
+                    return unreadable.map_or(Ok(ControlFlow::Break(())), Err);
+                }
                 Ok(Visited::EndOfBlock) if self.index.separator(block_at) == key => {}
                 Ok(_) => break,
                 Err(malformed) => return Err(self.malformed(block_at, malformed)),

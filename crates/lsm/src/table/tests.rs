@@ -83,8 +83,8 @@ proptest! {
         let before = split.checked_sub(1).map(|index| list[index].clone());
         prop_assert_eq!(here(&cursor), before);
         let mut seen = Vec::new();
-        let ended = block.visit(&probe, seek_tag(at), &mut |seqno, kind, value| {
-            seen.push((probe.clone(), pack(seqno, kind), value.to_vec()));
+        let ended = block.visit(&probe, seek_tag(at), &mut |tag, value| {
+            seen.push((probe.clone(), tag, value.to_vec()));
             ControlFlow::Continue(())
         });
         let wanted: Vec<_> =
@@ -104,7 +104,7 @@ proptest! {
         for mut data in [std::mem::take(&mut bytes), small] {
             data.extend_from_slice(&restarts.to_le_bytes());
             let Ok(block) = Block::parse(Bytes::from(data)) else { continue };
-            let _any = block.visit(&key, u64::MAX, &mut |_, _, _| ControlFlow::Continue(()));
+            let _any = block.visit(&key, u64::MAX, &mut |_, _| ControlFlow::Continue(()));
             let mut cursor = BlockCursor::new(block);
             let _any = cursor.seek_before(&key, 77);
             // Each step moves on or fails: it ends.
@@ -173,7 +173,7 @@ fn write_table(fs: &MemFs, config: &TreeConfig, entries: &Entries) -> Table {
     let dir = Path::new("/t");
     fs.create_dir_all(dir).unwrap();
     let origin = Origin { tree: 3, name: config.name.clone(), table: 9, ..Origin::default() };
-    let mut writer = TableWriter::create(fs, dir, config, origin).unwrap();
+    let mut writer = TableWriter::create(fs, dir, config, config.compression, origin).unwrap();
     for ((key, tag), value) in entries {
         writer.add(key, tag.0, value).unwrap();
     }
@@ -269,12 +269,12 @@ fn golden_bytes() {
          080000008000000000000000000000000002000000002000000000000000000000000001\
          0000000000000000000000000000000000000000000000000041000000ace609ee016b08\
          170004000000a993eeb201000001010201016b016b030174090000000000000000000000\
-         19000000d60c338c69000000000000000d0000001f000000000000004a00000076000000\
-         0000000022000000d0000000000000006e2bec3e4d52444e53535402"
+         001a0000003921a92269000000000000000d0000001f000000000000004a000000760000\
+         000000000023000000d1000000000000007982a1464d52444e53535402"
     );
     assert_eq!(
         hex(&table.record.digest),
-        "91787ef1b19a2ff9ecc075d10ab6d3c58929fa8ca4a5b6dfacdd160a3c5aaa57"
+        "68228a5ae6160fd95f09aa196f3cd1c0fbebc7211835dafdb995ec2b4272bd6d"
     );
 }
 

@@ -10,8 +10,9 @@ use super::block::BlockBuilder;
 use super::format::{BLOCK_TRAILER, Footer, HEADER, Handle, block_checksum, header, path};
 use super::metadata::{Metadata, Origin};
 use super::{compress, filter, index};
+use crate::blob::format::{Reference, count};
 use crate::error::Error;
-use crate::key::{ValueKind, kind_of, seqno_of};
+use crate::key::{ValueKind, is_apart, kind_of, seqno_of};
 use crate::options::{Compression, TreeConfig};
 use crate::version::edit::TableRecord;
 
@@ -42,6 +43,7 @@ impl TableWriter {
         fs: &dyn Fs,
         dir: &Path,
         config: &TreeConfig,
+        compression: Compression,
         origin: Origin,
     ) -> Result<Self, Error> {
         let path = path(dir, origin.table);
@@ -51,7 +53,7 @@ impl TableWriter {
             path,
             meta: Metadata { min_seqno: u64::MAX, ..Metadata::default() },
             origin,
-            compression: config.compression,
+            compression,
             block_bytes: config.block_bytes,
             bloom_bits: config.bloom_bits_per_key,
             block: BlockBuilder::default(),
@@ -78,7 +80,7 @@ impl TableWriter {
         self.origin.times.expires(at);
     }
 
-    /// Adds the next version in order.
+    /// Adds the next version in order: a value, or a reference to one, as `tag` says.
     pub(crate) fn add(&mut self, key: &[u8], tag: u64, value: &[u8]) -> Result<(), Error> {
         if !self.block.is_empty() && self.block.bytes() + key.len() + value.len() > self.block_bytes
         {
@@ -90,6 +92,12 @@ impl TableWriter {
         let hash = filter::hash(key);
         if self.bloom_bits > 0 && self.hashes.last() != Some(&hash) {
             self.hashes.push(hash);
+        }
+        if is_apart(tag) {
+            let reference = Reference::decode(value).map_err(|_cause| {
+                Error::corruption(&self.path, self.offset, "a reference cannot be decoded")
+            })?;
+            count(&mut self.origin.blobs, reference.file, u64::from(reference.len));
         }
         let (meta, seqno) = (&mut self.meta, seqno_of(tag));
         if meta.entries == 0 {

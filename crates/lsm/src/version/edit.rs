@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use crate::blob::format::{BlobRecord, BlobShare, decode_shares, put_shares};
 use crate::coding::{Decoder, Malformed, put_bytes, put_varint};
 use crate::key::Seqno;
-use crate::options::{Compaction, Compression, LEVELS, Tiers, TreeConfig};
+use crate::options::{Blobs, Compaction, Compression, LEVELS, Tiers, TreeConfig};
 
 /// What the manifest remembers of a tree's settings, so that it can be opened by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub(crate) struct TreeRecord {
     pub(crate) bloom_bits: u8,
     pub(crate) compression: Compression,
     pub(crate) compaction: Compaction,
+    pub(crate) bottom_compression: Option<Compression>,
+    pub(crate) blobs: Option<Blobs>,
 }
 
 impl TreeRecord {
@@ -31,6 +34,8 @@ impl TreeRecord {
             bloom_bits: config.bloom_bits_per_key,
             compression: config.compression,
             compaction: config.compaction,
+            bottom_compression: config.bottom_compression,
+            blobs: config.blobs,
         }
     }
 
@@ -43,6 +48,8 @@ impl TreeRecord {
             bloom_bits_per_key: self.bloom_bits,
             compression: self.compression,
             compaction: self.compaction,
+            bottom_compression: self.bottom_compression,
+            blobs: self.blobs,
             ..TreeConfig::new(self.name.clone())
         }
     }
@@ -95,6 +102,8 @@ pub(crate) struct TableRecord {
     pub(crate) entries: u64,
     pub(crate) deletes: u64,
     pub(crate) times: TableTimes,
+    /// The blob files that it refers to, sorted.
+    pub(crate) blobs: Vec<BlobShare>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +117,14 @@ pub(crate) enum Change {
     AddTable {
         tree: u32,
         table: TableRecord,
+    },
+    AddBlob {
+        tree: u32,
+        blob: BlobRecord,
+    },
+    RemoveBlob {
+        tree: u32,
+        blob: u64,
     },
     RemoveTable {
         tree: u32,
@@ -141,7 +158,8 @@ pub(crate) enum Change {
     },
 }
 
-const CREATE_TREE: u8 = 1;
+/// Versions 1 and 2: without compression of the bottom and blob files.
+const CREATE_TREE_2: u8 = 1;
 const DROP_TREE: u8 = 2;
 /// Version 1: without times.
 const ADD_TABLE_1: u8 = 3;
@@ -151,8 +169,15 @@ const FLUSHED: u8 = 6;
 const WAL_FLOOR: u8 = 7;
 const NEXT_IDS: u8 = 8;
 const CLOSED: u8 = 9;
-const ADD_TABLE: u8 = 10;
-const CONFIGURE_TREE: u8 = 11;
+/// Version 2: without blob files.
+const ADD_TABLE_2: u8 = 10;
+/// Version 2, as [`CREATE_TREE_2`].
+const CONFIGURE_TREE_2: u8 = 11;
+const CREATE_TREE: u8 = 12;
+const CONFIGURE_TREE: u8 = 13;
+const ADD_TABLE: u8 = 14;
+const ADD_BLOB: u8 = 15;
+const REMOVE_BLOB: u8 = 16;
 
 const LEVELED: u8 = 1;
 const SIZE_TIERED: u8 = 2;
@@ -188,6 +213,11 @@ fn encode_one(out: &mut Vec<u8>, change: &Change) {
             tagged(ADD_TABLE, &[u64::from(*tree)]);
             encode_table(out, table);
         }
+        Change::AddBlob { tree, blob } => {
+            tagged(ADD_BLOB, &[u64::from(*tree), blob.id, blob.bytes]);
+            out.extend_from_slice(&blob.digest);
+        }
+        Change::RemoveBlob { tree, blob } => tagged(REMOVE_BLOB, &[u64::from(*tree), *blob]),
         Change::RemoveTable { tree, table } => tagged(REMOVE_TABLE, &[u64::from(*tree), *table]),
         Change::MoveTable { tree, table, level } => {
             tagged(MOVE_TABLE, &[u64::from(*tree), *table, u64::from(*level)]);
@@ -206,7 +236,21 @@ fn encode_tree(out: &mut Vec<u8>, tree: &TreeRecord) {
     put_varint(out, tree.memtable_bytes);
     put_varint(out, tree.block_bytes);
     out.push(tree.bloom_bits);
-    let (kind, level) = match tree.compression {
+    encode_compression(out, tree.compression);
+    encode_compaction(out, tree.compaction);
+    out.push(u8::from(tree.bottom_compression.is_some()));
+    if let Some(compression) = tree.bottom_compression {
+        encode_compression(out, compression);
+    }
+    out.push(u8::from(tree.blobs.is_some()));
+    if let Some(Blobs { threshold, garbage_percent, oldest_percent }) = tree.blobs {
+        put_varint(out, threshold as u64);
+        out.extend_from_slice(&[garbage_percent, oldest_percent]);
+    }
+}
+
+fn encode_compression(out: &mut Vec<u8>, compression: Compression) {
+    let (kind, level) = match compression {
         Compression::None => (0, 0),
         Compression::Lz4 => (1, 0),
         Compression::Snappy => (2, 0),
@@ -214,7 +258,6 @@ fn encode_tree(out: &mut Vec<u8>, tree: &TreeRecord) {
     };
     out.push(kind);
     out.extend_from_slice(&level.to_le_bytes());
-    encode_compaction(out, tree.compaction);
 }
 
 fn encode_compaction(out: &mut Vec<u8>, compaction: Compaction) {
@@ -261,6 +304,7 @@ fn encode_table(out: &mut Vec<u8>, table: &TableRecord) {
     ] {
         put_varint(out, number);
     }
+    put_shares(out, &table.blobs);
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Change>, Malformed> {
@@ -274,13 +318,24 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Change>, Malformed> {
 
 fn decode_one(d: &mut Decoder<'_>) -> Result<Change, Malformed> {
     Ok(match d.u8()? {
+        CREATE_TREE_2 => Change::CreateTree(decode_tree_2(d)?),
         CREATE_TREE => Change::CreateTree(decode_tree(d)?),
         DROP_TREE => Change::DropTree { tree: d.varint_u32()? },
+        CONFIGURE_TREE_2 => Change::ConfigureTree(decode_tree_2(d)?),
         CONFIGURE_TREE => Change::ConfigureTree(decode_tree(d)?),
+        ADD_BLOB => {
+            let (tree, id) = (d.varint_u32()?, d.varint()?);
+            let blob = BlobRecord { id, bytes: d.varint()?, digest: d.digest()? };
+            Change::AddBlob { tree, blob }
+        }
+        REMOVE_BLOB => Change::RemoveBlob { tree: d.varint_u32()?, blob: d.varint()? },
         ADD_TABLE_1 => Change::AddTable { tree: d.varint_u32()?, table: decode_table(d)? },
-        ADD_TABLE => {
+        kind @ (ADD_TABLE_2 | ADD_TABLE) => {
             let (tree, mut table) = (d.varint_u32()?, decode_table(d)?);
             table.times = TableTimes::decode(d)?;
+            if kind == ADD_TABLE {
+                table.blobs = decode_shares(d)?;
+            }
             Change::AddTable { tree, table }
         }
         REMOVE_TABLE => Change::RemoveTable { tree: d.varint_u32()?, table: d.varint()? },
@@ -304,29 +359,51 @@ fn string(d: &mut Decoder<'_>) -> Result<String, Malformed> {
     String::from_utf8(d.bytes()?.to_vec()).map_err(|_cause| Malformed)
 }
 
+fn decode_tree_2(d: &mut Decoder<'_>) -> Result<TreeRecord, Malformed> {
+    Ok(TreeRecord {
+        id: d.varint_u32()?,
+        name: string(d)?,
+        merge: string(d)?,
+        memtable_bytes: d.varint()?,
+        block_bytes: d.varint()?,
+        bloom_bits: d.u8()?,
+        compression: decode_compression(d)?,
+        compaction: decode_compaction(d)?,
+        bottom_compression: None,
+        blobs: None,
+    })
+}
+
 fn decode_tree(d: &mut Decoder<'_>) -> Result<TreeRecord, Malformed> {
-    let id = d.varint_u32()?;
-    let (name, merge) = (string(d)?, string(d)?);
-    let (memtable_bytes, block_bytes, bloom_bits) = (d.varint()?, d.varint()?, d.u8()?);
+    let mut tree = decode_tree_2(d)?;
+    if decode_flag(d)? {
+        tree.bottom_compression = Some(decode_compression(d)?);
+    }
+    if decode_flag(d)? {
+        let threshold = d.varint_len()?;
+        let (garbage_percent, oldest_percent) = (d.u8()?, d.u8()?);
+        tree.blobs = Some(Blobs { threshold, garbage_percent, oldest_percent });
+    }
+    Ok(tree)
+}
+
+fn decode_flag(d: &mut Decoder<'_>) -> Result<bool, Malformed> {
+    match d.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed),
+    }
+}
+
+fn decode_compression(d: &mut Decoder<'_>) -> Result<Compression, Malformed> {
     let kind = d.u8()?;
     let level = i32::from_le_bytes(d.u32()?.to_le_bytes());
-    let compression = match kind {
+    Ok(match kind {
         0 => Compression::None,
         1 => Compression::Lz4,
         2 => Compression::Snappy,
         3 => Compression::Zstd(level),
         _ => return Err(Malformed),
-    };
-    let compaction = decode_compaction(d)?;
-    Ok(TreeRecord {
-        id,
-        name,
-        merge,
-        memtable_bytes,
-        block_bytes,
-        bloom_bits,
-        compression,
-        compaction,
     })
 }
 
@@ -373,5 +450,6 @@ fn decode_table(d: &mut Decoder<'_>) -> Result<TableRecord, Malformed> {
         entries: d.varint()?,
         deletes: d.varint()?,
         times: TableTimes::default(),
+        blobs: Vec::new(),
     })
 }

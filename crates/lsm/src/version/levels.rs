@@ -5,20 +5,43 @@
 //! of its own; the tables of every other level are sorted by key and no user key is in two of them;
 //! every version of a key is newer than those of the same key further down.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use crate::blob::format::{Reference, path};
+use crate::blob::reader::BlobFile;
+use crate::error::Error;
 use crate::key::Seqno;
-use crate::options::LEVELS;
+use crate::options::{Blobs, LEVELS};
 use crate::table::reader::Table;
+
+/// A blob file and who refers to it.
+#[derive(Clone, Debug)]
+pub(crate) struct BlobUse {
+    pub(crate) file: Arc<BlobFile>,
+    /// Bytes of its records that tables refer to; the others are garbage.
+    pub(crate) live: u64,
+    tables: usize,
+}
+
+impl BlobUse {
+    pub(crate) fn garbage(&self) -> u64 {
+        self.file.record.payload().saturating_sub(self.live)
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     levels: Vec<Vec<Arc<Table>>>,
+    blobs: BTreeMap<u64, BlobUse>,
 }
 
 impl Version {
     pub(crate) fn empty() -> Self {
-        Self { levels: vec![Vec::new(); LEVELS] }
+        Self { levels: vec![Vec::new(); LEVELS], blobs: BTreeMap::new() }
     }
 
     pub(crate) fn levels(&self) -> &[Vec<Arc<Table>>] {
@@ -35,6 +58,35 @@ impl Version {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.tables().next().is_none()
+    }
+
+    /// The blob files that its tables refer to.
+    pub(crate) const fn blobs(&self) -> &BTreeMap<u64, BlobUse> {
+        &self.blobs
+    }
+
+    /// Those of which so much is garbage, out of the oldest, that their values are to be written
+    /// anew.
+    pub(crate) fn blobs_to_collect(&self, settings: Blobs) -> BTreeSet<u64> {
+        let oldest = (self.blobs.len() * usize::from(settings.oldest_percent)).div_ceil(100);
+        let share = u128::from(settings.garbage_percent);
+        let is_due = |used: &BlobUse| {
+            let (garbage, all) = (used.garbage(), used.file.record.payload());
+            garbage > 0 && u128::from(garbage) * 100 >= u128::from(all) * share
+        };
+        let due = self.blobs.iter().take(oldest).filter(|(_, used)| is_due(used));
+        due.map(|(id, _)| *id).collect()
+    }
+
+    /// The value of `key` that `stored`, which one of the tables holds, refers to.
+    pub(crate) fn apart(&self, key: &[u8], stored: &[u8]) -> Result<Bytes, Error> {
+        let reference = Reference::decode(stored).ok();
+        let found = reference.and_then(|at| self.blobs.get(&at.file).map(|used| (used, at)));
+        let Some((used, at)) = found else {
+            let file = path(Path::new(""), reference.map_or(0, |at| at.file));
+            return Err(Error::corruption(file, 0, "a reference is to no blob file of the tree"));
+        };
+        used.file.read(at, key)
     }
 
     /// The table of level `level` (not 0) that may hold `key`.
@@ -56,12 +108,28 @@ impl Version {
     /// This one without the tables `removed` and with `added` at their levels.
     pub(crate) fn with(&self, removed: &[u64], added: &[(usize, Arc<Table>)]) -> Self {
         let mut levels = self.levels.clone();
+        let mut blobs = self.blobs.clone();
+        for table in self.tables().filter(|table| removed.contains(&table.record.id)) {
+            for share in &table.record.blobs {
+                if let Some(used) = blobs.get_mut(&share.file) {
+                    used.live -= share.bytes.min(used.live);
+                    used.tables -= 1;
+                }
+            }
+        }
         for tables in &mut levels {
             tables.retain(|table| !removed.contains(&table.record.id));
         }
         for (level, table) in added {
             levels[*level].push(table.clone());
+            for (share, file) in table.record.blobs.iter().zip(table.blobs()) {
+                let fresh = || BlobUse { file: file.clone(), live: 0, tables: 0 };
+                let used = blobs.entry(share.file).or_insert_with(fresh);
+                used.live += share.bytes;
+                used.tables += 1;
+            }
         }
+        blobs.retain(|_, used| used.tables > 0);
         for (level, tables) in levels.iter_mut().enumerate() {
             if level == 0 {
                 tables.sort_by_key(|table| std::cmp::Reverse(table.record.max_seqno));
@@ -69,7 +137,7 @@ impl Version {
                 tables.sort_by(|a, b| a.record.smallest.cmp(&b.record.smallest));
             }
         }
-        Self { levels }
+        Self { levels, blobs }
     }
 
     /// The first violation of the invariant, if there is one.

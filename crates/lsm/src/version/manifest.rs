@@ -16,7 +16,7 @@ use crate::coding::{Decoder, Malformed, crc32c};
 use crate::error::Error;
 
 const FILE_MAGIC: &[u8; 7] = b"MRDNMAN";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The oldest version that is read; every open writes the file anew.
 const OLDEST_VERSION: u8 = 1;
 const FILE_HEADER: usize = 8;

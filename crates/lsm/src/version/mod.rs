@@ -1,5 +1,6 @@
 //! Which tables make up each tree, in memory (`Version`) and on disk (the manifest).
 
+pub(crate) mod blobs;
 pub(crate) mod edit;
 pub(crate) mod levels;
 pub(crate) mod manifest;

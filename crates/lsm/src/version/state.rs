@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::edit::{Change, TableRecord, TreeRecord};
+use crate::blob::format::BlobRecord;
 use crate::key::Seqno;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,7 @@ pub(crate) struct TreeState {
     pub(crate) record: TreeRecord,
     pub(crate) flushed: Seqno,
     pub(crate) tables: BTreeMap<u64, TableRecord>,
+    pub(crate) blobs: BTreeMap<u64, BlobRecord>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +35,8 @@ impl State {
         self.closed = None;
         match change {
             Change::CreateTree(record) => {
-                let state =
-                    TreeState { record: record.clone(), flushed: 0, tables: BTreeMap::new() };
+                let (tables, blobs) = (BTreeMap::new(), BTreeMap::new());
+                let state = TreeState { record: record.clone(), flushed: 0, tables, blobs };
                 self.next_tree = self.next_tree.max(record.id.saturating_add(1));
                 if self.trees.insert(record.id, state).is_some() {
                     return Err(format!("tree {} is created twice", record.id));
@@ -52,9 +54,24 @@ impl State {
             }
             Change::AddTable { tree, table } => {
                 self.next_table = self.next_table.max(table.id.saturating_add(1));
-                if self.tree(*tree)?.tables.insert(table.id, table.clone()).is_some() {
+                let state = self.tree(*tree)?;
+                let stray = table.blobs.iter().find(|share| !state.blobs.contains_key(&share.file));
+                if let Some(stray) = stray {
+                    return Err(format!("blob file {} is not there", stray.file));
+                }
+                if state.tables.insert(table.id, table.clone()).is_some() {
                     return Err(format!("table {} is added twice", table.id));
                 }
+            }
+            Change::AddBlob { tree, blob } => {
+                self.next_table = self.next_table.max(blob.id.saturating_add(1));
+                if self.tree(*tree)?.blobs.insert(blob.id, *blob).is_some() {
+                    return Err(format!("blob file {} is added twice", blob.id));
+                }
+            }
+            Change::RemoveBlob { tree, blob } => {
+                let removed = self.tree(*tree)?.blobs.remove(blob);
+                removed.ok_or_else(|| format!("blob file {blob} is not there"))?;
             }
             Change::RemoveTable { tree, table } => {
                 let removed = self.tree(*tree)?.tables.remove(table);
@@ -94,6 +111,8 @@ impl State {
         for (&tree, state) in &self.trees {
             changes.push(Change::CreateTree(state.record.clone()));
             changes.push(Change::Flushed { tree, seqno: state.flushed });
+            let blobs = state.blobs.values();
+            changes.extend(blobs.map(|blob| Change::AddBlob { tree, blob: *blob }));
             let tables = state.tables.values();
             changes.extend(tables.map(|table| Change::AddTable { tree, table: table.clone() }));
         }

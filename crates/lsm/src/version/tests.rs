@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use super::edit::{Change, TableRecord, TableTimes, TreeRecord, decode, encode};
 use super::manifest::{Manifest, decode_file, path, record};
 use super::state::State;
+use crate::blob::format::{BlobRecord, BlobShare};
 use crate::error::Error;
-use crate::options::{Compaction, Compression, Tiers, TreeConfig};
+use crate::options::{Blobs, Compaction, Compression, Tiers, TreeConfig};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -36,16 +37,28 @@ fn table(id: u64) -> TableRecord {
             earliest_expiry: 1000,
             latest_expiry: 1001,
         },
+        blobs: vec![BlobShare { file: 3, bytes: 77 }],
     }
 }
 
+fn blob(id: u64) -> BlobRecord {
+    BlobRecord { id, bytes: 85, digest: [0xcd; 32] }
+}
+
 fn all_changes() -> Vec<Change> {
-    let config = TreeConfig { compression: Compression::Zstd(-3), ..TreeConfig::new("t") };
+    let config = TreeConfig {
+        compression: Compression::Zstd(-3),
+        bottom_compression: Some(Compression::Zstd(9)),
+        blobs: Some(Blobs { threshold: 300, garbage_percent: 60, oldest_percent: 90 }),
+        ..TreeConfig::new("t")
+    };
     vec![
         Change::CreateTree(TreeRecord::new(1, &config)),
+        Change::AddBlob { tree: 1, blob: blob(3) },
         Change::AddTable { tree: 1, table: table(4) },
         Change::MoveTable { tree: 1, table: 4, level: 2 },
         Change::RemoveTable { tree: 1, table: 4 },
+        Change::RemoveBlob { tree: 1, blob: 3 },
         Change::Flushed { tree: 1, seqno: 200 },
         Change::WalFloor { segment: 2, last: 200 },
         Change::NextIds { table: 5, tree: 2 },
@@ -54,33 +67,64 @@ fn all_changes() -> Vec<Change> {
     ]
 }
 
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = |at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+    (0..text.len() / 2).map(digits).collect()
+}
+
 #[test]
 fn golden_bytes() {
     let bytes = encode(&all_changes());
     assert_eq!(
         hex(&bytes),
         "\
-         01010174008080802080400a03fdffffff0104808080050a0a010401ac02abababababab\
-         abababababababababababababababababababababababababab0161016d03c801090184\
-         07850702e807e907050104020401040601c8010702c8010805020201090248"
+         0c010174008080802080400a03fdffffff0104808080050a01030900000001ac023c5a0f\
+         010355cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0e\
+         010401ac02ababababababababababababababababababababababababababababababab\
+         ab0161016d03c80109018407850702e807e90701034d050104020401041001030601c801\
+         0702c8010805020201090248"
     );
     assert_eq!(decode(&bytes), Ok(all_changes()));
     assert_eq!(hex(&record(8, b"x")), "a76d651e010000000800000000000000935f3ca992e36dfb78");
 }
 
 #[test]
+fn golden_bytes_of_version_2() {
+    let bytes = unhex(
+        "01010174008080802080400a03fdffffff0104808080050a0a010401ac02abababababab\
+         abababababababababababababababababababababababababab0161016d03c801090184\
+         07850702e807e907050104020401040601c8010702c8010805020201090248",
+    );
+    let config = TreeConfig { compression: Compression::Zstd(-3), ..TreeConfig::new("t") };
+    let changes: Vec<Change> = all_changes()
+        .into_iter()
+        .filter(|change| !matches!(change, Change::AddBlob { .. } | Change::RemoveBlob { .. }))
+        .map(|change| match change {
+            Change::CreateTree(_) => Change::CreateTree(TreeRecord::new(1, &config)),
+            Change::AddTable { tree, table } => {
+                Change::AddTable { tree, table: TableRecord { blobs: Vec::new(), ..table } }
+            }
+            other => other,
+        })
+        .collect();
+    assert_eq!(decode(&bytes), Ok(changes));
+    let tiers =
+        Tiers { min_runs: 2, max_runs: 3, low_percent: 4, high_percent: 500, small_bytes: 6 };
+    let config = TreeConfig { compaction: Compaction::SizeTiered(tiers), ..TreeConfig::new("t") };
+    let configured = unhex("0b010174008080802080400a010000000002020304f40306");
+    assert_eq!(decode(&configured), Ok(vec![Change::ConfigureTree(TreeRecord::new(1, &config))]));
+}
+
+#[test]
 fn golden_bytes_of_version_1() {
     let text = ["03010401ac02", &"ab".repeat(32), "0161016d03c8010901"].concat();
-    let bytes: Vec<u8> = (0..text.len() / 2)
-        .map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
-        .collect();
-    let table = TableRecord { times: TableTimes::default(), ..table(4) };
-    assert_eq!(decode(&bytes), Ok(vec![Change::AddTable { tree: 1, table }]));
+    let table = TableRecord { times: TableTimes::default(), blobs: Vec::new(), ..table(4) };
+    assert_eq!(decode(&unhex(&text)), Ok(vec![Change::AddTable { tree: 1, table }]));
     let mut file = b"MRDNMAN\x01".to_vec();
     file.extend_from_slice(&record(8, &encode(&[])));
     assert_eq!(decode_file(Path::new("m"), &file).unwrap().state, State::default());
-    file[7] = 3;
-    assert!(decode_file(Path::new("m"), &file).unwrap_err().to_string().contains("version 3"));
+    file[7] = 4;
+    assert!(decode_file(Path::new("m"), &file).unwrap_err().to_string().contains("version 4"));
 }
 
 #[test]
@@ -96,11 +140,6 @@ fn a_record_keeps_every_strategy() {
         let changes = vec![Change::ConfigureTree(TreeRecord::new(1, &config))];
         assert_eq!(decode(&encode(&changes)), Ok(changes));
     }
-    let encoded = encode(&[Change::ConfigureTree(TreeRecord::new(
-        1,
-        &TreeConfig { compaction: Compaction::SizeTiered(tiers), ..TreeConfig::new("t") },
-    ))]);
-    assert_eq!(hex(&encoded), "0b010174008080802080400a010000000002020304f40306");
 }
 
 #[test]
@@ -110,6 +149,8 @@ fn a_record_keeps_a_trees_settings() {
         block_bytes: 4096,
         bloom_bits_per_key: 7,
         compression: Compression::Snappy,
+        bottom_compression: Some(Compression::Zstd(7)),
+        blobs: Some(Blobs { threshold: 9, garbage_percent: 8, oldest_percent: 7 }),
         compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 5, factor: 3 },
         ..TreeConfig::new("t")
     };
@@ -158,7 +199,7 @@ fn only_the_last_record_can_be_torn() {
 #[test]
 fn a_long_manifest_is_written_anew() {
     let (fs, mut manifest) = open_manifest();
-    manifest.commit(&all_changes()[..1]).unwrap();
+    manifest.commit(&all_changes()[..2]).unwrap();
     let (mut longest, mut rewrites, mut before) = (0, 0, 0);
     for id in 10..8000 {
         manifest.commit(&[Change::AddTable { tree: 1, table: table(id) }]).unwrap();

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use meridian_lsm::{
-    Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, Tiers, TreeConfig,
+    Blobs, Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, Tiers,
+    TreeConfig,
 };
 use meridian_vfs::Fs;
 
@@ -88,6 +89,9 @@ pub fn settings(name: &str, which: usize) -> TreeConfig {
     let large = Compaction::Leveled { l0_files: 6, l1_bytes: 64 << 10, factor: 10 };
     let strategies = [leveled, large, size_tiered, time_window, hybrid];
     let compaction = strategies[which % strategies.len()];
+    let blobs = [None, Some(1), Some(20), Some(300)][which / 15 % 4]
+        .map(|threshold| Blobs { threshold, ..Blobs::default() });
+    let base = TreeConfig { blobs, ..base };
     match which / strategies.len() % 3 {
         0 => TreeConfig { compaction, ..base },
         1 => TreeConfig { compaction, bloom_bits_per_key: 0, block_bytes: 4 << 10, ..base },
@@ -104,6 +108,8 @@ pub fn open_small(fs: &Arc<dyn Fs>) -> Result<(Db, Recovery), meridian_lsm::Erro
 }
 
 pub fn open_small_in(fs: &Arc<dyn Fs>, dir: &str) -> Result<(Db, Recovery), meridian_lsm::Error> {
-    let trees = vec![small("a", Compression::Lz4), small("b", Compression::None)];
+    let blobs = Some(Blobs { threshold: 30, ..Blobs::default() });
+    let a = TreeConfig { blobs, ..small("a", Compression::Lz4) };
+    let trees = vec![a, small("b", Compression::None)];
     Db::open(fs.clone(), Path::new(dir), small_options(), trees)
 }

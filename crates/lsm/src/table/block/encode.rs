@@ -2,7 +2,7 @@
 
 use super::{RESTART, common_prefix};
 use crate::coding::put_varint;
-use crate::key::{kind_of, seqno_of};
+use crate::key::{is_apart, kind_of, seqno_of};
 
 /// Entries in ascending order become a block.
 #[derive(Debug, Default)]
@@ -25,7 +25,8 @@ impl BlockBuilder {
         put_varint(&mut self.data, shared as u64);
         put_varint(&mut self.data, (key.len() - shared) as u64);
         put_varint(&mut self.data, value.len() as u64);
-        put_varint(&mut self.data, seqno_of(tag) << 2 | kind_of(tag) as u64);
+        let kind = if is_apart(tag) { 0 } else { kind_of(tag) as u64 };
+        put_varint(&mut self.data, seqno_of(tag) << 2 | kind);
         self.data.extend_from_slice(&key[shared..]);
         self.data.extend_from_slice(value);
         self.last_key.truncate(shared);

@@ -1,7 +1,7 @@
 //! A data block: sorted entries, each key cut to what differs from the one before, and every
 //! [`RESTART`]th key whole, so that a search can begin there.
 //!
-//! Entry: shared key bytes, other key bytes, value bytes, seqno and kind (`seqno << 2 | kind`), all
+//! Entry: shared key bytes, other key bytes, value bytes, seqno and kind (`seqno << 2 | kind`; kind 0: the value is a reference into a blob file), all
 //! varints; then the other key bytes and the value. Behind the entries the offset of each whole
 //! key (4 bytes each), then their number (4 bytes).
 
@@ -17,7 +17,7 @@ use std::ops::{ControlFlow, Range};
 use bytes::Bytes;
 
 use crate::coding::{Decoder, Malformed};
-use crate::key::{MAX_SEQNO, Seqno, ValueKind, common_prefix, compare, kind_of, pack, seqno_of};
+use crate::key::{MAX_SEQNO, ValueKind, common_prefix, compare, pack, pack_apart};
 use crate::prefetch::{prefetch, prefetch_all};
 
 /// Entries between two whole keys.
@@ -52,8 +52,11 @@ impl Entry<'_> {
     #[inline]
     fn tag(&self) -> Result<u64, Malformed> {
         let seqno = self.packed >> 2;
-        let kind = ValueKind::from_u8(self.packed.to_le_bytes()[0] & 3).ok_or(Malformed)?;
-        if seqno > MAX_SEQNO { Err(Malformed) } else { Ok(pack(seqno, kind)) }
+        if seqno > MAX_SEQNO {
+            return Err(Malformed);
+        }
+        let kind = ValueKind::from_u8(self.packed.to_le_bytes()[0] & 3);
+        Ok(kind.map_or_else(|| pack_apart(seqno), |kind| pack(seqno, kind)))
     }
 }
 
@@ -205,7 +208,7 @@ impl Block {
         self.restart(low)
     }
 
-    /// Hands the versions of `key` from `tag` on to `visit`, newest first.
+    /// Hands the versions of `key` from `tag` on to `visit`, newest first: tags and what is stored.
     ///
     /// Keys are not put together: how much of the target the entry before matched is enough to
     /// place the next one.
@@ -213,7 +216,7 @@ impl Block {
         &self,
         key: &[u8],
         tag: u64,
-        visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
+        visit: &mut impl FnMut(u64, Bytes) -> ControlFlow<()>,
     ) -> Result<Visited, Malformed> {
         self.prefetch_restarts();
         let mut at = self.restart_before(key, tag)?;
@@ -238,7 +241,7 @@ impl Block {
                         continue;
                     }
                     let value = self.slice(entry.value);
-                    if visit(seqno_of(found), kind_of(found), value).is_break() {
+                    if visit(found, value).is_break() {
                         return Ok(Visited::Enough);
                     }
                 }
