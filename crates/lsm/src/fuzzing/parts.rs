@@ -42,7 +42,7 @@ pub fn chunk_header(bytes: &[u8]) {
 pub fn block(bytes: &[u8]) {
     let (key, data) = bytes.split_at(bytes.len().min(4));
     let Ok(block) = Block::parse(Bytes::copy_from_slice(data)) else { return };
-    let _malformed = block.visit(key, u64::MAX, &mut |_, _, _| ControlFlow::Continue(()));
+    let _malformed = block.visit(key, u64::MAX, &mut |_, _| ControlFlow::Continue(()));
     let mut cursor = BlockCursor::new(block);
     // Each step moves on or fails. A walk is at most as long as the block has bytes.
     let mut steps = 0;
