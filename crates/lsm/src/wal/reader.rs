@@ -235,7 +235,8 @@ impl SegmentReader {
         from: u64,
         wanted: impl Fn(&Self, u64, &ChunkHeader) -> Result<bool, Error>,
     ) -> Result<Option<u64>, Error> {
-        let mut window = vec![0; SEARCH_WINDOW + CHUNK_HEADER];
+        let there = usize::try_from(self.len.saturating_sub(from)).unwrap_or(usize::MAX);
+        let mut window = vec![0; there.min(SEARCH_WINDOW + CHUNK_HEADER)];
         let mut base = from;
         while base < self.len {
             let n = self.fill(base, &mut window)?;
