@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::choice::{Action, Choice};
-use super::merge::Merge;
+use super::merge::{Merge, compression};
 use super::outputs::Outputs;
 use super::stream::Stream;
 use crate::db::Core;
@@ -27,6 +27,9 @@ pub(crate) fn compact(core: &Core, tree: &Tree, choice: &Choice) -> Result<(), E
     let inputs: Vec<Arc<Table>> = version.tables().filter(is_input).cloned().collect();
     match choice.action {
         Action::Merge => {}
+        // Not for nothing: it becomes the bottom, which is compressed in another way.
+        Action::Move
+            if compression(&tree.config(), &version, choice) != tree.config().compression => {}
         Action::Move => return move_tables(core, tree, &inputs, choice.output),
         Action::Drop => {
             tree.counters().drops.fetch_add(inputs.len() as u64, Ordering::Relaxed);

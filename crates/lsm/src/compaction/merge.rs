@@ -12,7 +12,7 @@ use super::stream::{Filter, Stream};
 use crate::db::Core;
 use crate::error::Error;
 use crate::key::Seqno;
-use crate::options::TreeConfig;
+use crate::options::{Compression, TreeConfig};
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
 use crate::table::cursor::{Disjoint, LevelCursor, TableCursor};
 use crate::table::metadata::Origin;
@@ -73,7 +73,7 @@ impl Merge {
         let tables = usize::try_from(bytes / table_bytes).unwrap_or(usize::MAX);
         let bounds = bounds(inputs, tables.min(core.options.subcompactions));
         let config = tree.config();
-        let compression = config.compression;
+        let compression = compression(&config, &version, choice);
         let outputs = vec![Vec::new(); bounds.len() + 1];
         let origin = Origin {
             level: u8::try_from(choice.output).unwrap_or(u8::MAX),
@@ -170,6 +170,19 @@ impl Merge {
             }
         }
         sources
+    }
+}
+
+/// What the outputs of a choice are compressed with.
+pub(crate) fn compression(config: &TreeConfig, version: &Version, choice: &Choice) -> Compression {
+    let nothing_deeper =
+        version.levels().iter().skip(choice.output + 1).all(|tables| tables.is_empty());
+    // A run of level 0 has all older ones beneath it.
+    let oldest =
+        version.level(0).last().is_none_or(|table| choice.inputs.contains(&table.record.id));
+    match config.bottom_compression {
+        Some(bottom) if nothing_deeper && (choice.output > 0 || oldest) => bottom,
+        _ => config.compression,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::format::Handle;
 use crate::blob::format::{BlobShare, decode_shares, put_shares};
 use crate::coding::{Decoder, Malformed, put_bytes, put_varint};
 use crate::key::Seqno;
@@ -45,6 +46,8 @@ pub(crate) struct Metadata {
     pub(crate) largest: Bytes,
     /// `None`: version 1.
     pub(crate) origin: Option<Origin>,
+    /// Since version 2. Length 0: there is none.
+    pub(crate) dictionary: Handle,
 }
 
 impl Metadata {
@@ -66,6 +69,8 @@ impl Metadata {
         put_bytes(&mut out, &self.largest);
         if let Some(origin) = &self.origin {
             origin.encode(&mut out);
+            put_varint(&mut out, self.dictionary.offset);
+            put_varint(&mut out, u64::from(self.dictionary.len));
         }
         out
     }
@@ -83,6 +88,7 @@ impl Metadata {
             smallest: Bytes::copy_from_slice(d.bytes()?),
             largest: Bytes::copy_from_slice(d.bytes()?),
             origin: if version == 1 { None } else { Some(Origin::decode(d)?) },
+            dictionary: if version == 1 { Handle::default() } else { decode_handle(d)? },
         };
         if d.is_empty() { Ok(metadata) } else { Err(Malformed) }
     }
@@ -117,6 +123,10 @@ impl Metadata {
             blobs: origin.blobs.clone(),
         })
     }
+}
+
+fn decode_handle(d: &mut Decoder<'_>) -> Result<Handle, Malformed> {
+    Ok(Handle { offset: d.varint()?, len: d.varint_u32()? })
 }
 
 impl Origin {
@@ -193,6 +203,7 @@ mod tests {
             blocks: 1,
             smallest: Bytes::from_static(b"a"),
             largest: Bytes::from_static(b"zz"),
+            dictionary: Handle { offset: 1337, len: 77 },
             origin: Some(Origin {
                 tree: 7,
                 name: "cities".to_owned(),
@@ -214,11 +225,11 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801 0203c801ac0201"
+            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801 0203c801ac0201 b90a4d"
                 .replace(' ', "")
         );
         assert_eq!(Metadata::decode(2, &bytes), Ok(example()));
-        let old = Metadata { origin: None, ..example() };
+        let old = Metadata { origin: None, dictionary: Handle::default(), ..example() };
         assert_eq!(Metadata::decode(1, &old.encode()), Ok(old.clone()));
         assert_eq!(old.record(1, [0; 32]), None);
     }

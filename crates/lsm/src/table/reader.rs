@@ -12,7 +12,7 @@ use meridian_vfs::{File, Fs, read_exact_at};
 
 use super::block::{Block, Visited};
 use super::cache::BlockCache;
-use super::compress;
+use super::compress::{self, Dictionary};
 use super::filter::Filter;
 use super::format::{
     BLOCK_TRAILER, FOOTER, Footer, HEADER, Handle, block_checksum, path, version_of,
@@ -33,6 +33,7 @@ pub(crate) struct Table {
     file: Arc<dyn File>,
     index: Index,
     filter: Option<Filter>,
+    dictionary: Option<Dictionary>,
     /// The blob files that it refers to, in the order of its record.
     blobs: Vec<Arc<BlobFile>>,
     cache: Arc<BlockCache>,
@@ -69,7 +70,7 @@ impl Table {
         }
         let file = fs.open(&path)?;
         let (version, footer) = read_footer(&*file, &path, Some(record.bytes))?;
-        let load = |handle: Handle| read_raw(&*file, &path, handle);
+        let load = |handle: Handle| read_raw(&*file, &path, handle, None);
         let corrupt = |handle: Handle, what: &'static str| {
             let path = path.clone();
             move |_malformed: Malformed| Error::corruption(path, handle.offset, what)
@@ -90,8 +91,15 @@ impl Table {
             return Err(Error::corruption(path, footer.meta.offset, what));
         }
         let obsolete = AtomicBool::new(false);
+        let dictionary = match meta.dictionary.len {
+            0 => None,
+            _ => Some(
+                Dictionary::parse(&load(meta.dictionary)?)
+                    .map_err(corrupt(meta.dictionary, "the dictionary cannot be decoded"))?,
+            ),
+        };
         let blobs = Vec::new();
-        Ok(Self { record, path, file, index, filter, blobs, cache, obsolete, garbage })
+        Ok(Self { record, path, file, index, filter, dictionary, blobs, cache, obsolete, garbage })
     }
 
     /// With the blob files that it refers to, out of `files`.
@@ -138,9 +146,15 @@ impl Table {
         self.obsolete.store(true, Ordering::Release);
     }
 
-    /// Bytes of index and filter in memory.
+    #[cfg(test)]
+    pub(crate) const fn has_dictionary(&self) -> bool {
+        self.dictionary.is_some()
+    }
+
+    /// Bytes of index, filter and dictionary in memory.
     pub(crate) fn pinned_bytes(&self) -> usize {
-        self.index.bytes() + self.filter.as_ref().map_or(0, Filter::bytes)
+        let dictionary = self.dictionary.as_ref().map_or(0, Dictionary::bytes);
+        self.index.bytes() + self.filter.as_ref().map_or(0, Filter::bytes) + dictionary
     }
 
     pub(crate) const fn index(&self) -> &Index {
@@ -208,7 +222,7 @@ impl Table {
         if let Some(block) = found {
             return Ok(block);
         }
-        let raw = read_raw(&*self.file, &self.path, handle)?;
+        let raw = read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
         let block = Block::parse(raw).map_err(|malformed| self.malformed(block_at, malformed))?;
         if keep {
             self.cache.insert(self.record.id, handle.offset, block.clone());
@@ -235,7 +249,7 @@ impl Table {
         // Find the damaged block, to name it.
         for block_at in 0..self.index.len() {
             if let Some(handle) = self.index.handle(block_at) {
-                read_raw(&*self.file, &self.path, handle)?;
+                read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
             }
         }
         Err(Error::corruption(&self.path, 0, "the file's digest is not the manifest's"))
@@ -246,7 +260,7 @@ impl Table {
 pub(crate) fn read_metadata(fs: &dyn Fs, path: &Path) -> Result<(Metadata, u64), Error> {
     let file = fs.open(path)?;
     let (version, footer) = read_footer(&*file, path, None)?;
-    let meta = Metadata::decode(version, &read_raw(&*file, path, footer.meta)?);
+    let meta = Metadata::decode(version, &read_raw(&*file, path, footer.meta, None)?);
     let what = "the metadata cannot be decoded";
     let meta = meta.map_err(|_cause| Error::corruption(path, footer.meta.offset, what))?;
     Ok((meta, footer.file_len))
@@ -277,7 +291,12 @@ fn read_footer(file: &dyn File, path: &Path, expected: Option<u64>) -> Result<(u
 }
 
 /// Reads, checks and decompresses one block.
-fn read_raw(file: &dyn File, path: &Path, handle: Handle) -> Result<Bytes, Error> {
+fn read_raw(
+    file: &dyn File,
+    path: &Path,
+    handle: Handle,
+    dictionary: Option<&Dictionary>,
+) -> Result<Bytes, Error> {
     let corrupt = |what: &str| Error::corruption(path, handle.offset, what);
     let len = handle.len as usize;
     let Some(trailer_at) = len.checked_sub(BLOCK_TRAILER) else {
@@ -299,7 +318,8 @@ fn read_raw(file: &dyn File, path: &Path, handle: Handle) -> Result<Bytes, Error
     if block_checksum(&stored[..len - 4], handle.offset) != checksum {
         return Err(corrupt("a block's checksum does not match"));
     }
-    match compress::decompress(code, &stored[..trailer_at], raw_len as usize) {
+    let payload = &stored[..trailer_at];
+    match compress::decompress_with(dictionary, code, payload, raw_len as usize) {
         Ok(Some(raw)) => Ok(Bytes::from(raw)),
         Ok(None) => {
             stored.truncate(trailer_at);

@@ -269,12 +269,12 @@ fn golden_bytes() {
          080000008000000000000000000000000002000000002000000000000000000000000001\
          0000000000000000000000000000000000000000000000000041000000ace609ee016b08\
          170004000000a993eeb201000001010201016b016b030174090000000000000000000000\
-         001a0000003921a92269000000000000000d0000001f000000000000004a000000760000\
-         000000000023000000d1000000000000007982a1464d52444e53535402"
+         0000001c000000e3ff5d2469000000000000000d0000001f000000000000004a00000076\
+         0000000000000025000000d3000000000000009780fd734d52444e53535402"
     );
     assert_eq!(
         hex(&table.record.digest),
-        "68228a5ae6160fd95f09aa196f3cd1c0fbebc7211835dafdb995ec2b4272bd6d"
+        "b5ad245cc7e381ceaee662cb2753eba12ba47cec1449ecc12a95c2513609492f"
     );
 }
 
@@ -298,4 +298,83 @@ fn a_table_that_is_not_the_manifests_is_refused() {
     other.id += 1;
     let told = open(other).unwrap_err();
     assert!(told.to_string().contains("000a.sst is corrupt at offset 0: the table is missing"));
+}
+
+/// Rows as people store them: much of each is in all others.
+fn rows(count: u32, seed: u32) -> Entries {
+    let row = |n: u32| {
+        let mixed = (n ^ seed).wrapping_mul(2_654_435_761);
+        let country = ["IS", "NO", "PT", "TR"][(mixed >> 8) as usize % 4];
+        let value = format!(
+            "{{\"id\": {n}, \"name\": \"{mixed:x}\", \"country\": \"{country}\", \"population\": {}, \
+             \"timezone\": \"Atlantic/{}\"}}",
+            mixed % 100_000,
+            mixed % 7
+        );
+        let tag = pack(u64::from(n) + 1, ValueKind::Put);
+        ((format!("row-{n:07}").into_bytes(), std::cmp::Reverse(tag)), value.into_bytes())
+    };
+    (0..count).map(row).collect()
+}
+
+fn trained() -> TreeConfig {
+    let compression = Compression::ZstdTrained(3);
+    TreeConfig { block_bytes: 1 << 10, compression, ..TreeConfig::new("t") }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn a_table_with_a_dictionary_is_a_sorted_list(
+        // From too little for one to several times what one is trained from.
+        count in prop_oneof![1..400u32, 7_000..30_000u32],
+        seed: u32,
+        probes in proptest::collection::vec(any::<u32>(), 20),
+    ) {
+        let entries = rows(count, seed);
+        let fs = MemFs::new();
+        let table = Arc::new(write_table(&fs, &trained(), &entries));
+        prop_assert_eq!(table.has_dictionary(), count > 150, "{}", count);
+        let mut cursor = TableCursor::new(table.clone(), false);
+        cursor.go(Position::First).unwrap();
+        for ((key, tag), value) in &entries {
+            prop_assert_eq!((cursor.key(), cursor.tag(), &*cursor.value()), (&**key, tag.0, &**value));
+            cursor.go(Position::Next).unwrap();
+        }
+        prop_assert!(!cursor.valid());
+        for probe in probes {
+            let key = format!("row-{:07}", probe % (2 * count)).into_bytes();
+            let mut found = None;
+            let flow = table.visit(&key, filter::hash(&key), u64::MAX >> 8, &mut |_, _, value| {
+                found = Some(value.to_vec());
+                ControlFlow::Break(())
+            });
+            let _found = flow.unwrap();
+            let wanted = entries.iter().find(|((known, _), _)| *known == key);
+            prop_assert_eq!(found.as_ref(), wanted.map(|(_, value)| value));
+        }
+        table.verify().unwrap();
+    }
+}
+
+#[test]
+fn a_dictionary_saves_space_and_its_damage_is_noticed() {
+    let (fs, entries) = (MemFs::new(), rows(20_000, 7));
+    let plain = TreeConfig { compression: Compression::Zstd(3), ..trained() };
+    let without = write_table(&fs, &plain, &entries).record.bytes;
+    let table = write_table(&fs, &trained(), &entries);
+    assert!(table.record.bytes < without * 9 / 10, "{} {without}", table.record.bytes);
+    let file = format::path(Path::new("/t"), 9);
+    let whole = read_all(&fs, &file).unwrap();
+    let meta = super::reader::read_metadata(&fs, &file).unwrap().0;
+    for at in [0, 100, u64::from(meta.dictionary.len) - 1] {
+        let mut bytes = whole.clone();
+        bytes[usize::try_from(meta.dictionary.offset + at).unwrap()] ^= 1;
+        fs.create(&file).unwrap().append(&bytes).unwrap();
+        let (cache, garbage) = (Arc::new(BlockCache::new(0)), Arc::new(Garbage::default()));
+        let opened = Table::open(&fs, Path::new("/t"), table.record.clone(), cache, garbage);
+        assert!(opened.unwrap_err().is_corruption());
+    }
+    let blocks = compress::decompress(4, &whole[8..100], 1000);
+    assert!(blocks.is_err(), "a block with a dictionary and none");
 }

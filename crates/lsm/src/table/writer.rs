@@ -7,6 +7,7 @@ use bytes::Bytes;
 use meridian_vfs::{File, Fs};
 
 use super::block::BlockBuilder;
+use super::compress::{SAMPLE_BYTES, Trained};
 use super::format::{BLOCK_TRAILER, Footer, HEADER, Handle, block_checksum, header, path};
 use super::metadata::{Metadata, Origin};
 use super::{compress, filter, index};
@@ -28,6 +29,9 @@ pub(crate) struct TableWriter {
     block_bytes: usize,
     bloom_bits: u8,
     block: BlockBuilder,
+    /// Blocks that wait for a dictionary to be trained from them.
+    samples: Option<Samples>,
+    trained: Option<Trained>,
     /// The last key of a written block and where it is: its separator needs the next key.
     pending: Option<(Vec<u8>, Handle)>,
     index: Vec<u8>,
@@ -36,6 +40,20 @@ pub(crate) struct TableWriter {
     out: Vec<u8>,
     /// The file's length once `out` is written.
     offset: u64,
+}
+
+/// Raw blocks, one behind the other.
+#[derive(Default)]
+struct Samples {
+    raw: Vec<u8>,
+    blocks: Vec<Sample>,
+}
+
+struct Sample {
+    bytes: usize,
+    last: Vec<u8>,
+    /// Known with the next key.
+    separator: Option<Vec<u8>>,
 }
 
 impl TableWriter {
@@ -57,6 +75,8 @@ impl TableWriter {
             block_bytes: config.block_bytes,
             bloom_bits: config.bloom_bits_per_key,
             block: BlockBuilder::default(),
+            samples: matches!(compression, Compression::ZstdTrained(_)).then(Samples::default),
+            trained: None,
             pending: None,
             index: Vec::new(),
             hashes: Vec::new(),
@@ -71,8 +91,8 @@ impl TableWriter {
     }
 
     /// Bytes of the file so far.
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.offset
+    pub(crate) fn bytes(&self) -> u64 {
+        self.offset + self.samples.as_ref().map_or(0, |samples| samples.raw.len() as u64)
     }
 
     /// Counts an entry that expires.
@@ -88,6 +108,9 @@ impl TableWriter {
         }
         if let Some((last, handle)) = self.pending.take() {
             index::encode_entry(&mut self.index, &index::separator(&last, key), handle);
+        }
+        if let Some(sample) = self.samples.as_mut().and_then(|samples| samples.blocks.last_mut()) {
+            sample.separator.get_or_insert_with(|| index::separator(&sample.last, key));
         }
         let hash = filter::hash(key);
         if self.bloom_bits > 0 && self.hashes.last() != Some(&hash) {
@@ -115,12 +138,52 @@ impl TableWriter {
 
     fn finish_block(&mut self) -> Result<(), Error> {
         let last = self.block.last_key().to_vec();
-        let raw = self.block.finish();
-        let handle = put_block(&mut self.out, self.offset, self.compression, raw);
-        self.block.clear();
-        self.offset += u64::from(handle.len);
-        self.pending = Some((last, handle));
         self.meta.blocks += 1;
+        let mut block = std::mem::take(&mut self.block);
+        let raw = block.finish();
+        let placed = match &mut self.samples {
+            Some(samples) => {
+                samples.raw.extend_from_slice(raw);
+                samples.blocks.push(Sample { bytes: raw.len(), last, separator: None });
+                if samples.raw.len() >= SAMPLE_BYTES { self.train() } else { Ok(()) }
+            }
+            None => self.place(raw, last, None),
+        };
+        block.clear();
+        self.block = block;
+        placed
+    }
+
+    /// Trains the dictionary, and writes the blocks that waited for it.
+    fn train(&mut self) -> Result<(), Error> {
+        let Some(samples) = self.samples.take() else { return Ok(()) };
+        if let Compression::ZstdTrained(level) = self.compression {
+            let sizes: Vec<usize> = samples.blocks.iter().map(|sample| sample.bytes).collect();
+            self.trained = Trained::train(&samples.raw, &sizes, level);
+        }
+        let mut rest = &samples.raw[..];
+        for sample in samples.blocks {
+            let (raw, behind) = rest.split_at(sample.bytes);
+            rest = behind;
+            self.place(raw, sample.last, sample.separator)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a block that ends with `last`; without a separator the next key makes it.
+    fn place(
+        &mut self,
+        raw: &[u8],
+        last: Vec<u8>,
+        separator: Option<Vec<u8>>,
+    ) -> Result<(), Error> {
+        let (out, trained) = (&mut self.out, self.trained.as_mut());
+        let handle = put_block(out, self.offset, self.compression, trained, raw);
+        self.offset += u64::from(handle.len);
+        match separator {
+            Some(separator) => index::encode_entry(&mut self.index, &separator, handle),
+            None => self.pending = Some((last, handle)),
+        }
         if self.out.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
     }
 
@@ -132,7 +195,7 @@ impl TableWriter {
     }
 
     fn put(&mut self, compression: Compression, raw: &[u8]) -> Handle {
-        let handle = put_block(&mut self.out, self.offset, compression, raw);
+        let handle = put_block(&mut self.out, self.offset, compression, None, raw);
         self.offset += u64::from(handle.len);
         handle
     }
@@ -142,8 +205,12 @@ impl TableWriter {
     pub(crate) fn finish(mut self) -> Result<TableRecord, Error> {
         self.meta.largest = Bytes::copy_from_slice(self.block.last_key());
         self.finish_block()?;
+        self.train()?;
         if let Some((last, handle)) = self.pending.take() {
             index::encode_entry(&mut self.index, &last, handle);
+        }
+        if let Some(trained) = self.trained.take() {
+            self.meta.dictionary = self.put(Compression::None, &trained.dictionary);
         }
         let mut filter_handle = Handle::default();
         if self.bloom_bits > 0 {
@@ -169,9 +236,18 @@ impl TableWriter {
     }
 }
 
-fn put_block(out: &mut Vec<u8>, offset: u64, compression: Compression, raw: &[u8]) -> Handle {
+fn put_block(
+    out: &mut Vec<u8>,
+    offset: u64,
+    compression: Compression,
+    trained: Option<&mut Trained>,
+    raw: &[u8],
+) -> Handle {
     let start = out.len();
-    let code = compress::compress(compression, raw, out);
+    let code = match trained {
+        Some(trained) => trained.compress(raw, out),
+        None => compress::compress(compression, raw, out),
+    };
     let raw_len = u32::try_from(raw.len()).expect("a block is far below 4 GiB");
     out.push(code);
     out.extend_from_slice(&raw_len.to_le_bytes());

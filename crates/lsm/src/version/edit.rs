@@ -255,6 +255,7 @@ fn encode_compression(out: &mut Vec<u8>, compression: Compression) {
         Compression::Lz4 => (1, 0),
         Compression::Snappy => (2, 0),
         Compression::Zstd(level) => (3, level),
+        Compression::ZstdTrained(level) => (4, level),
     };
     out.push(kind);
     out.extend_from_slice(&level.to_le_bytes());
@@ -403,6 +404,7 @@ fn decode_compression(d: &mut Decoder<'_>) -> Result<Compression, Malformed> {
         1 => Compression::Lz4,
         2 => Compression::Snappy,
         3 => Compression::Zstd(level),
+        4 => Compression::ZstdTrained(level),
         _ => return Err(Malformed),
     })
 }

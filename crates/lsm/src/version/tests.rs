@@ -48,7 +48,7 @@ fn blob(id: u64) -> BlobRecord {
 fn all_changes() -> Vec<Change> {
     let config = TreeConfig {
         compression: Compression::Zstd(-3),
-        bottom_compression: Some(Compression::Zstd(9)),
+        bottom_compression: Some(Compression::ZstdTrained(9)),
         blobs: Some(Blobs { threshold: 300, garbage_percent: 60, oldest_percent: 90 }),
         ..TreeConfig::new("t")
     };
@@ -78,7 +78,7 @@ fn golden_bytes() {
     assert_eq!(
         hex(&bytes),
         "\
-         0c010174008080802080400a03fdffffff0104808080050a01030900000001ac023c5a0f\
+         0c010174008080802080400a03fdffffff0104808080050a01040900000001ac023c5a0f\
          010355cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0e\
          010401ac02ababababababababababababababababababababababababababababababab\
          ab0161016d03c80109018407850702e807e90701034d050104020401041001030601c801\

@@ -91,7 +91,9 @@ pub fn settings(name: &str, which: usize) -> TreeConfig {
     let compaction = strategies[which % strategies.len()];
     let blobs = [None, Some(1), Some(20), Some(300)][which / 15 % 4]
         .map(|threshold| Blobs { threshold, ..Blobs::default() });
-    let base = TreeConfig { blobs, ..base };
+    let bottom_compression =
+        [None, Some(Compression::ZstdTrained(3)), Some(Compression::Snappy)][which / 60 % 3];
+    let base = TreeConfig { blobs, bottom_compression, ..base };
     match which / strategies.len() % 3 {
         0 => TreeConfig { compaction, ..base },
         1 => TreeConfig { compaction, bloom_bits_per_key: 0, block_bytes: 4 << 10, ..base },

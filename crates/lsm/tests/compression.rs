@@ -1,0 +1,83 @@
+//! The bottom of a tree is compressed in its own way, however data gets there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{DIR, config};
+use meridian_lsm::{Compaction, Compression, Db, DbOptions, Tiers, TreeConfig, WriteBatch};
+use meridian_vfs::{Fs, MemFs};
+
+const ROWS: u32 = 12_000;
+
+fn row(n: u32) -> String {
+    let mixed = n.wrapping_mul(2_654_435_761);
+    format!(
+        "{{\"name\": \"{mixed:x}\", \"population\": {}, \"zone\": {}}}",
+        mixed % 9999,
+        mixed % 7
+    )
+}
+
+/// Bytes of all tables of a tree that was filled in some rounds, each with a share of the rows; and
+/// how many were moved and not written.
+fn bytes(tree: TreeConfig, in_order: bool) -> (u64, u64) {
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let options = DbOptions { table_bytes: 64 << 10, ..DbOptions::default() };
+    let (db, _) = Db::open(disk, Path::new(DIR), options, vec![tree]).unwrap();
+    let tree = db.tree("t").unwrap();
+    for round in 0..8 {
+        for n in 0..ROWS {
+            let is_mine = if in_order { n / (ROWS / 8) == round } else { n % 8 == round };
+            if is_mine {
+                let mut batch = WriteBatch::new();
+                batch.put(&tree, format!("{n:08}"), row(n));
+                db.write(batch).unwrap();
+            }
+        }
+        db.flush().unwrap();
+        while db.poll_job().unwrap() {}
+    }
+    for n in 0..ROWS {
+        let found = tree.get_latest(format!("{n:08}").as_bytes()).unwrap();
+        assert_eq!(found.unwrap(), row(n).as_bytes());
+    }
+    db.verify().unwrap();
+    let stats = db.stats().trees.remove(0);
+    (stats.levels.iter().map(|level| level.bytes).sum(), stats.moves)
+}
+
+#[test]
+fn the_bottom_has_its_own_compression() {
+    let tiers = Tiers { min_runs: 4, ..Tiers::default() };
+    let leveled = Compaction::Leveled { l0_files: 2, l1_bytes: 1 << 20, factor: 10 };
+    for (compaction, in_order) in
+        [(leveled, true), (leveled, false), (Compaction::SizeTiered(tiers), false)]
+    {
+        let compression = Compression::None;
+        let plain = TreeConfig { compaction, compression, ..config("t") };
+        let (without, moves) = bytes(plain.clone(), in_order);
+        assert!(without > 600_000 && (moves > 0) == in_order, "{without} {moves}");
+        for bottom in [Compression::Zstd(3), Compression::ZstdTrained(3), Compression::Snappy] {
+            let config = TreeConfig { bottom_compression: Some(bottom), ..plain.clone() };
+            let (with, moves) = bytes(config, in_order);
+            assert!(
+                with < without * 8 / 10 && moves == 0,
+                "{compaction:?} {bottom:?}: {with} {without}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_not_the_bottom_is_compressed_as_before() {
+    let compaction = Compaction::SizeTiered(Tiers { min_runs: 20, ..Tiers::default() });
+    let plain = TreeConfig { compaction, compression: Compression::None, ..config("t") };
+    let bottom_compression = Some(Compression::Zstd(3));
+    let config = TreeConfig { bottom_compression, ..plain.clone() };
+    // Nothing is merged.
+    assert_eq!(bytes(config, false), bytes(plain, false));
+}
