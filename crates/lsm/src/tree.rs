@@ -98,7 +98,7 @@ impl View {
     ) -> Result<Option<Bytes>, Error> {
         let mut lookup = Lookup::new(key);
         self.lookup(key, at, &mut lookup)?;
-        if lookup.operands() == 0 { Ok(lookup.into_base()) } else { lookup.finish(config) }
+        lookup.value(config)
     }
 
     fn lookup(&self, key: &[u8], at: Seqno, lookup: &mut Lookup<'_>) -> Result<(), Error> {
@@ -196,6 +196,30 @@ impl Tree {
         let view = self.view();
         let at = self.inner.shared.visible();
         self.get_at(&view, key, at)
+    }
+
+    /// The values of many keys as of a snapshot, in their order: as [`Tree::get`] of each, with one
+    /// read of each block that several of them are in.
+    ///
+    /// # Errors
+    /// As [`Tree::get`] of any of them.
+    pub fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        at: &Snapshot,
+    ) -> Result<Vec<Option<Bytes>>, Error> {
+        self.view().get_many(keys, at.seqno(), &self.inner.config.load())
+    }
+
+    /// The values of many keys as of now, all as of one moment: as [`Tree::get_many`].
+    ///
+    /// # Errors
+    /// As [`Tree::get_many`].
+    pub fn get_many_latest<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Bytes>>, Error> {
+        // In this order, as in `get_latest`.
+        let view = self.view();
+        let at = self.inner.shared.visible();
+        view.get_many(keys, at, &self.inner.config.load())
     }
 
     /// The keys and values of a range as of a snapshot, ascending.

@@ -52,6 +52,15 @@ impl<'a> Lookup<'a> {
         self.newest
     }
 
+    pub(crate) const fn key(&self) -> &'a [u8] {
+        self.key
+    }
+
+    /// The answer.
+    pub(crate) fn value(self, config: &TreeConfig) -> Result<Option<Bytes>, Error> {
+        if self.operands.is_empty() { Ok(self.base) } else { self.finish(config) }
+    }
+
     /// The answer where there are no operands.
     pub(crate) fn into_base(self) -> Option<Bytes> {
         self.base

@@ -165,6 +165,14 @@ impl Table {
         *self.record.smallest <= *key && *key <= *self.record.largest
     }
 
+    /// Whether it may hold a version of `key` visible at `at`. `hash` is the key's.
+    pub(crate) fn may_hold(&self, key: &[u8], hash: u64, at: Seqno) -> bool {
+        // Otherwise nothing in it was written by then.
+        self.record.min_seqno <= at
+            && self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
+            && self.covers(key)
+    }
+
     /// Hands the versions of `key` visible at `at` to `visit`, newest first. `hash` is the key's.
     pub(crate) fn visit(
         &self,
@@ -173,14 +181,21 @@ impl Table {
         at: Seqno,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        // Nothing in it was written by then.
-        if self.record.min_seqno > at {
+        if !self.may_hold(key, hash, at) {
             return Ok(ControlFlow::Continue(()));
         }
-        let absent = self.filter.as_ref().is_some_and(|filter| !filter.may_contain(hash));
-        if absent || !self.covers(key) {
-            return Ok(ControlFlow::Continue(()));
-        }
+        self.visit_from(&mut None, key, at, visit)
+    }
+
+    /// As [`Table::visit`], without asking the filter. `last`: the block looked into last and its
+    /// number; for those who look for several keys, in order.
+    pub(crate) fn visit_from(
+        &self,
+        last: &mut Option<(usize, Block)>,
+        key: &[u8],
+        at: Seqno,
+        visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Error> {
         let mut unreadable = None;
         let mut resolved = |tag: u64, stored: Bytes| {
             let value = if is_apart(tag) { self.apart(key, &stored) } else { Ok(stored) };
@@ -193,7 +208,10 @@ impl Table {
             }
         };
         for block_at in self.index.find(key)..self.index.len() {
-            let block = self.block(block_at, true)?;
+            let block = match last {
+                Some((there, block)) if *there == block_at => &*block,
+                _ => &last.insert((block_at, self.block(block_at, true)?)).1,
+            };
             match block.visit(key, seek_tag(at), &mut resolved) {
                 Ok(Visited::Enough) => {
                     return unreadable.map_or(Ok(ControlFlow::Break(())), Err);
