@@ -12,13 +12,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{DIR, small, small_options};
-use meridian_lsm::{Compression, Db, Workers, WriteBatch};
+use meridian_lsm::{Compaction, Compression, Db, Tiers, TreeConfig, Workers, WriteBatch};
 use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn filled(disk: &Arc<dyn Fs>) -> (Db, Rows) {
-    let trees = vec![small("a", Compression::None)];
+    filled_as(disk, small("a", Compression::None))
+}
+
+fn filled_as(disk: &Arc<dyn Fs>, config: TreeConfig) -> (Db, Rows) {
+    let trees = vec![config];
     let (db, _) = Db::open(disk.clone(), Path::new(DIR), small_options(), trees).unwrap();
     let tree = db.tree("a").unwrap();
     let mut rows = Rows::new();
@@ -94,5 +98,22 @@ fn a_part_that_fails_takes_back_the_others() {
         db.compact("a").unwrap();
         assert_eq!(entries(&db), expected.len() as u64);
         assert!(failed || nth > 5, "{nth}");
+    }
+}
+
+#[test]
+fn a_size_tiered_merge_has_parts() {
+    for threads in [0, 3] {
+        let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+        let compaction = Compaction::SizeTiered(Tiers { min_runs: 4, ..Tiers::default() });
+        let config = TreeConfig { compaction, ..small("a", Compression::None) };
+        let (db, expected) = filled_as(&disk, config);
+        let workers = (threads > 0).then(|| Workers::start(&db, threads).unwrap());
+        while db.poll_job().unwrap() || db.stats().running_compactions > 0 {}
+        drop(workers);
+        let levels = db.stats().trees.remove(0).levels;
+        assert!(levels[0].tables < 4 && levels[6].tables > 4, "{levels:?}");
+        assert_eq!(rows(&db), expected);
+        db.verify().unwrap();
     }
 }

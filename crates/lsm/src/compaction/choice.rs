@@ -42,7 +42,9 @@ pub(crate) fn choose(strategy: Compaction, view: &LevelsView) -> Option<Choice> 
                 (score, view.levels[0].len())
             })
         }
-        Compaction::SizeTiered(tiers) => tiered::choose(&view.runs(), tiers),
+        Compaction::SizeTiered(tiers) => {
+            tiered::choose(&view.runs(), tiers).map(|choice| tiered::settle(view, choice))
+        }
         Compaction::TimeWindow { window_ms, tiers } => window::choose(view, window_ms, tiers),
         Compaction::Hybrid { tiers, run_bytes, factor } => {
             let targets = leveled::Targets::new(view, run_bytes.max(1), factor.max(2), 1);

@@ -3,7 +3,8 @@
 //!
 //! One layout serves every strategy. Level 0 holds sorted runs of one table each, newest first;
 //! every other level is one sorted run of many tables. Leveled compaction keeps level 0 short;
-//! the tiered strategies leave their runs in it and merge neighbours.
+//! the tiered strategies leave their runs in it and merge neighbours; the oldest ones of size-tiered
+//! compaction each have a level for themselves.
 
 pub(crate) mod choice;
 mod collected;

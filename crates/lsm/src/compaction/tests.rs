@@ -154,7 +154,12 @@ fn neighbours_of_a_size_make_a_tier() {
     assert_eq!(chosen(TIERED, &view(&[runs])), "nothing");
     // Small ones are all of one size; at most so many at once, the oldest.
     let runs = "1:a-z:1 2:a-z:9 3:a-z:2 4:a-z:8 5:a-z:1 6:a-z:1 7:a-z:1 8:a-z:1";
-    assert_eq!(chosen(TIERED, &view(&[runs])), "Merge 3 4 5 6 7 8 -> 0");
+    assert_eq!(chosen(TIERED, &view(&[runs])), "Merge 3 4 5 6 7 8 -> 6");
+    // As deep as there is room above what is older; level 0 if there is none.
+    let levels = view(&["1:a-z:9 2:a-z:9 3:a-z:9 4:a-z:9", "", "", "5:a-c:900"]);
+    assert_eq!(chosen(TIERED, &levels), "Merge 1 2 3 4 -> 2");
+    let levels = view(&["1:a-z:9 2:a-z:9 3:a-z:9 4:a-z:9", "5:a-c:900"]);
+    assert_eq!(chosen(TIERED, &levels), "Merge 1 2 3 4 -> 0");
     // A level that another strategy left is one run.
     let levels = view(&["1:a-z:100 2:a-z:100", "3:a-b:50 4:c-d:50", "5:a-z:110", "6:a-z:900"]);
     assert_eq!(chosen(TIERED, &levels), "Merge 1 2 3 4 5 -> 2");

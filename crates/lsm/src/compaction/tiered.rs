@@ -4,7 +4,7 @@
 //! runs, so a read may stop at the first one that it finds.
 
 use super::choice::{Action, Choice};
-use super::view::Run;
+use super::view::{LevelsView, Run};
 use crate::options::{MAX_RUNS, Tiers};
 
 /// What to merge of these neighbouring runs, newest first.
@@ -32,6 +32,18 @@ pub(crate) fn merge(runs: &[Run<'_>]) -> Choice {
     let output = runs.last().map_or(0, |oldest| oldest.level);
     let inputs = runs.iter().flat_map(|run| run.tables).map(|table| table.id).collect();
     Choice { inputs, output, action: Action::Merge }
+}
+
+/// A merge of the oldest runs of level 0 gets a level for itself, the deepest that nothing older is
+/// in or beneath: a run there may have many tables, and so many threads write it. The larger a run
+/// the older it is, so what is left for level 0 and one thread is the small ones.
+pub(crate) fn settle(view: &LevelsView, choice: Choice) -> Choice {
+    let oldest = view.levels[0].last();
+    if choice.output > 0 || oldest.is_none_or(|oldest| !choice.inputs.contains(&oldest.id)) {
+        return choice;
+    }
+    let in_use = (1..view.levels.len()).find(|level| !view.levels[*level].is_empty());
+    Choice { output: in_use.unwrap_or(view.levels.len()) - 1, ..choice }
 }
 
 /// Neighbours of about one size that nobody is at, as long as possible from the newest on.
