@@ -44,7 +44,7 @@ fn what_enters_a_level_and_what_is_written_adds_up() {
         assert!(tree.write_amplification_percent() > 100, "{compaction:?}");
         assert!(tree.space_amplification_percent() >= 100);
         let entered = tree.levels[1..].iter().map(|level| level.entered_bytes);
-        assert_eq!(entered.sum::<u64>() == 0, matches!(compaction, Compaction::SizeTiered(_)));
+        assert!(entered.sum::<u64>() > 0, "{compaction:?}");
         assert_eq!((stats.running_flushes, stats.running_compactions), (0, 0));
         assert_eq!((stats.queued_flushes, stats.pending_compaction_bytes), (0, 0));
         assert_eq!(stats.stall_permille, 0);
