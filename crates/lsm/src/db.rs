@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use meridian_vfs::{Fs, LockGuard};
 use parking_lot::{Mutex, RwLock};
@@ -30,6 +30,7 @@ use crate::tree::{Shared, Tree, View};
 use crate::version::edit::{Change, TableRecord, TreeRecord};
 use crate::version::levels::Version;
 use crate::version::manifest::Manifest;
+use crate::version::trees;
 
 /// The state behind every [`Db`] handle. Lock order: manifest, trees, then those of the log.
 pub(crate) struct Core {
@@ -40,6 +41,10 @@ pub(crate) struct Core {
     pub(crate) log: Log,
     pub(crate) trees: RwLock<BTreeMap<String, Tree>>,
     pub(crate) manifest: Mutex<Manifest>,
+    /// Whether `TREES` lacks something that the manifest has and no table says. Under its lock.
+    pub(crate) unnoted: AtomicBool,
+    /// The last write that a dropped tree may have had.
+    pub(crate) dropped: AtomicU64,
     /// Memtables sealed and not flushed.
     pub(crate) sealed: AtomicUsize,
     /// The id of the next table file.
@@ -127,11 +132,13 @@ impl Db {
         }
         if !changes.is_empty() {
             self.core.commit_edit(&mut manifest, &changes)?;
+            self.core.unnoted.store(true, Ordering::Relaxed);
         }
         for (tree, config) in configured {
             tree.configure(config);
             self.core.jobs.notify();
         }
+        self.core.note_if_asked(&manifest)?;
         let mut trees = self.core.trees.write();
         for (id, config) in created {
             let tree = Tree::new(id, config, Version::empty(), self.core.shared.clone());
@@ -171,8 +178,13 @@ impl Db {
             .commit_edit(&mut manifest, &[Change::DropTree { tree: tree.id() }])
             .inspect_err(|cause| tree.set_dropped(!matches!(cause, Error::Full { .. })))?;
         self.core.trees.write().remove(name);
+        // A file goes only when it is written down that its tree is gone.
+        let version = tree.view().version.clone();
+        version.tables().for_each(|table| self.core.garbage.obsolete(table.record.id));
+        self.core.dropped.fetch_max(self.core.shared.visible(), Ordering::Relaxed);
+        let noted = self.core.note(&manifest);
         self.core.forget(&tree);
-        Ok(())
+        noted
     }
 
     /// Numbers a batch, hands it to the log, and makes it visible: all of it, in all its trees, at
@@ -355,6 +367,39 @@ impl Core {
         if let Some(largest) = largest {
             self.seal(&largest, last);
         }
+    }
+
+    /// Writes down what no table says: behind an edit, and before anything relies on it.
+    pub(crate) fn note(&self, manifest: &Manifest) -> Result<(), Error> {
+        self.unnoted.store(true, Ordering::Relaxed);
+        self.note_if_asked(manifest)
+    }
+
+    /// Writes down tables that the next edit adds. Without it the note is wrong, and written anew
+    /// later.
+    pub(crate) fn note_ahead(
+        &self,
+        manifest: &Manifest,
+        tree: u32,
+        tables: &[TableRecord],
+    ) -> Result<(), Error> {
+        self.unnoted.store(true, Ordering::Relaxed);
+        let mut state = manifest.state().clone();
+        if let Some(known) = state.trees.get_mut(&tree) {
+            known.tables.extend(tables.iter().map(|table| (table.id, table.clone())));
+        }
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        trees::write(&*self.fs, &self.dir, &state, dropped, &self.garbage.tables())
+    }
+
+    pub(crate) fn note_if_asked(&self, manifest: &Manifest) -> Result<(), Error> {
+        if self.unnoted.load(Ordering::Relaxed) {
+            let obsolete = self.garbage.tables();
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            trees::write(&*self.fs, &self.dir, manifest.state(), dropped, &obsolete)?;
+            self.unnoted.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// What a table of the tree that is begun now says of itself; the caller knows the rest.

@@ -58,6 +58,7 @@ pub use care::backup;
 pub use care::checkpoint::Checkpoint;
 pub use care::ingest::Ingested;
 pub use care::inspect;
+pub use care::repair::{RepairReport, RepairedTree, SetAside, repair};
 pub use care::verify::VerifyProgress;
 pub use commit::Commit;
 pub use commit::log::WalStats;

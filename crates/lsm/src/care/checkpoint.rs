@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::blob;
 use crate::db::{Core, Db};
@@ -17,6 +18,7 @@ use crate::table;
 use crate::table::reader::Table;
 use crate::version::manifest::Manifest;
 use crate::version::state::State;
+use crate::version::trees;
 use crate::wal::reader::{Head, SegmentReader};
 use crate::wal::segment;
 use crate::wal::writer::WalWriter;
@@ -67,6 +69,8 @@ impl Db {
         }
         // Its sync of the directory makes the links durable before the manifest's name.
         core.fs.sync_dir(dir)?;
+        let dropped = core.dropped.load(Ordering::Relaxed);
+        trees::write(&*core.fs, dir, &state, dropped, &[])?;
         let blobs = state.trees.values().flat_map(|tree| tree.blobs.values());
         let (blob_bytes, blobs) =
             (blobs.clone().map(|blob| blob.bytes).sum::<u64>(), blobs.count() as u64);

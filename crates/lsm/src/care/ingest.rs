@@ -8,6 +8,7 @@
 //! tables are put in place; a flush decides what tombstones it may drop by what lies beneath.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::batch::WriteBatch;
 use crate::compaction::execute::replace_version;
@@ -134,8 +135,13 @@ fn place(core: &Core, tree: &Tree, tables: &[Arc<Table>]) -> Result<(), Error> {
         changes.push(Change::AddTable { tree: tree.id(), table: record });
         added.push((level, table.clone()));
     }
+    // No table can say that all of them are there. Before the edit: whoever fails behind it cannot
+    // take the tables back.
+    let records: Vec<_> = tables.iter().map(|table| table.record.clone()).collect();
+    core.note_ahead(&manifest, tree.id(), &records)?;
     replace_version(core, tree, &mut manifest, changes, &[], &added)
         .inspect_err(|cause| forsake(tables, cause))?;
+    core.unnoted.store(false, Ordering::Relaxed);
     drop(manifest);
     core.jobs.notify();
     Ok(())

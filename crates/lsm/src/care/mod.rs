@@ -5,4 +5,5 @@ pub mod backup;
 pub(crate) mod checkpoint;
 pub(crate) mod ingest;
 pub mod inspect;
+pub(crate) mod repair;
 pub(crate) mod verify;

@@ -164,6 +164,11 @@ fn exchange(
     let added: Vec<_> = outputs.iter().map(|table| (level, table.clone())).collect();
     replace_version(core, tree, &mut manifest, changes, &removed, &added)
         .inspect_err(|cause| forsake(outputs, cause))?;
+    if outputs.is_empty() {
+        // No table says that these are replaced: they stay until that is written down.
+        removed.iter().for_each(|table| core.garbage.obsolete(*table));
+        core.note(&manifest)?;
+    }
     inputs.iter().for_each(|table| table.mark_obsolete());
     Ok(())
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use meridian_vfs::Fs;
 use parking_lot::{Mutex, RwLock};
@@ -34,6 +34,7 @@ use crate::version::edit::{Change, TableRecord};
 use crate::version::levels::Version;
 use crate::version::manifest::Manifest;
 use crate::version::state::State;
+use crate::version::trees;
 use crate::wal::segment;
 use crate::wal::writer::WalWriter;
 
@@ -102,6 +103,9 @@ pub(crate) fn open(
         manifest.commit(&[Change::WalFloor { segment, last: end.last }])?;
     }
     let next_table = AtomicU64::new(remove_orphans(&*fs, dir, manifest.state())?);
+    let noted = trees::load(&*fs, dir)?;
+    let is_noted = noted.as_ref().is_some_and(|noted| noted.has_trees_of(manifest.state()));
+    let dropped = noted.map_or(0, |noted| noted.state.last_seqno);
     let db = Db {
         core: Arc::new(Core {
             limiter: Limiter::new(options.rate_limit),
@@ -112,6 +116,8 @@ pub(crate) fn open(
             shared,
             trees: RwLock::new(trees),
             manifest: Mutex::new(manifest),
+            unnoted: AtomicBool::new(!is_noted),
+            dropped: AtomicU64::new(dropped),
             sealed: AtomicUsize::new(0),
             next_table,
             cache,

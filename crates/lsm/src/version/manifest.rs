@@ -166,7 +166,7 @@ pub(crate) fn record(offset: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The record that begins at `at`, if a whole one does: its payload.
-fn record_at(bytes: &[u8], at: usize) -> Result<&[u8], Malformed> {
+pub(crate) fn record_at(bytes: &[u8], at: usize) -> Result<&[u8], Malformed> {
     let mut decoder = Decoder::new(bytes.get(at..).ok_or(Malformed)?);
     let head = decoder.take(RECORD_HEADER - 4)?;
     if crc32c(head) != decoder.u32()? || head[..4] != RECORD_MAGIC {

@@ -5,6 +5,7 @@ pub(crate) mod edit;
 pub(crate) mod levels;
 pub(crate) mod manifest;
 pub(crate) mod state;
+pub(crate) mod trees;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,407 @@
+//! A manifest is lost: at any moment of a random history, with every strategy, and while it is
+//! being repaired. What comes back is what was there.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::oracle::{State, TREES, Write, apply, batch, check, ingest, read_all, trees, write};
+use common::{DIR, open_small, settings, small};
+use meridian_lsm::{Blobs, Compression, Error, RepairReport, TreeConfig, repair};
+use meridian_vfs::{CrashChoice, Fs, MemFs};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+fn manifest() -> std::path::PathBuf {
+    Path::new(DIR).join("MANIFEST")
+}
+
+fn configs() -> Vec<TreeConfig> {
+    let blobs = Some(Blobs { threshold: 30, ..Blobs::default() });
+    let a = TreeConfig { blobs, ..small("a", Compression::Lz4) };
+    vec![a, small("b", Compression::None)]
+}
+
+fn repaired(disk: &Arc<dyn Fs>) -> RepairReport {
+    let planned = repair(disk.clone(), DIR.as_ref(), &configs(), false).unwrap();
+    let done = repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap();
+    assert!(!planned.applied && done.applied);
+    assert_eq!(RepairReport { applied: true, ..planned }, done);
+    done
+}
+
+/// Ways to lose a manifest: damage where only a lie of the disk can have it, not in its last record.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    Removed,
+    Cut(usize),
+    Flipped(u64),
+}
+
+fn loss() -> impl Strategy<Value = Loss> {
+    prop_oneof![
+        Just(Loss::Removed),
+        (0..32usize).prop_map(Loss::Cut),
+        (64..32u64 * 8).prop_map(Loss::Flipped),
+    ]
+}
+
+fn lose(disk: &MemFs, loss: Loss) {
+    match loss {
+        Loss::Removed => disk.remove(&manifest()).unwrap(),
+        Loss::Cut(len) => disk.truncate(&manifest(), len).unwrap(),
+        Loss::Flipped(bit) => disk.flip_bit(&manifest(), bit).unwrap(),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<Write>),
+    TakeSnapshot,
+    DropSnapshots,
+    Flush,
+    Compact(bool),
+    Poll(u8),
+    Reopen,
+    Ingest(usize, Vec<(u8, u8)>),
+    Configure(usize, usize),
+    Recreate,
+    Clear,
+    Lose(Loss),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => proptest::collection::vec(write(), 1..6).prop_map(Step::Write),
+        2 => Just(Step::TakeSnapshot),
+        1 => Just(Step::DropSnapshots),
+        6 => Just(Step::Flush),
+        1 => any::<bool>().prop_map(Step::Compact),
+        6 => (1..4u8).prop_map(Step::Poll),
+        1 => Just(Step::Reopen),
+        2 => (0..2usize, proptest::collection::vec(any::<(u8, u8)>(), 1..30))
+            .prop_map(|(tree, keys)| Step::Ingest(tree, keys)),
+        2 => (0..2usize, any::<usize>()).prop_map(|(tree, which)| Step::Configure(tree, which)),
+        1 => Just(Step::Recreate),
+        1 => Just(Step::Clear),
+        4 => loss().prop_map(Step::Lose),
+    ]
+}
+
+/// Deletes everything, and merges it away.
+fn clear(now: &State) -> Vec<Write> {
+    (0..24).flat_map(|k| [Write::Delete(0, k), Write::Delete(1, k)]).take(now.len() + 48).collect()
+}
+
+/// A copy of the disk as it is now loses its manifest, and is repaired.
+fn check_loss(disk: &MemFs, loss: Loss, now: &State) {
+    let copy = disk.crash_clone(CrashChoice::KeepEverything);
+    lose(&copy, loss);
+    let copy: Arc<dyn Fs> = Arc::new(copy);
+    let report = repaired(&copy);
+    assert!(report.is_complete(), "{report:?}");
+    let (db, recovery) = open_small(&copy).unwrap();
+    assert!(recovery.lost.is_empty());
+    check(&db, &db.snapshot(), now);
+    db.verify().unwrap();
+    // It goes on from there.
+    let mut now = now.clone();
+    let writes = [Write::Put(0, 1, b"after".to_vec()), Write::Merge(1, 2, 3)];
+    db.write(batch(&trees(&db), &writes)).unwrap();
+    apply(&mut now, &writes);
+    db.compact("a").unwrap();
+    db.compact("b").unwrap();
+    check(&db, &db.snapshot(), &now);
+}
+
+fn run(steps: &[Step]) {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (mut db, _) = open_small(&disk).unwrap();
+    let mut now = State::new();
+    let mut snapshots = Vec::new();
+    for step in steps {
+        match step {
+            Step::Write(writes) => {
+                db.write(batch(&trees(&db), writes)).unwrap();
+                apply(&mut now, writes);
+            }
+            // A scan that is under way keeps the files of tables that are replaced.
+            Step::TakeSnapshot => {
+                let at = db.snapshot();
+                let range = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
+                snapshots.push((trees(&db)[0].scan(range, &at), at));
+            }
+            Step::DropSnapshots => snapshots.clear(),
+            Step::Flush => db.flush().unwrap(),
+            Step::Compact(first) => db.compact(if *first { "a" } else { "b" }).unwrap(),
+            Step::Poll(times) => {
+                for _ in 0..*times {
+                    db.poll_job().unwrap();
+                }
+            }
+            Step::Reopen => {
+                snapshots.clear();
+                drop(db);
+                (db, _) = open_small(&disk).unwrap();
+            }
+            Step::Ingest(tree, keys) => ingest(&db, &mut now, *tree, keys),
+            Step::Configure(tree, which) => {
+                db.create_tree(settings(TREES[*tree], *which)).unwrap();
+            }
+            Step::Recreate => {
+                let extra = db.create_tree(common::config("extra")).unwrap();
+                let mut filler = meridian_lsm::WriteBatch::new();
+                filler.put(&extra, "k", "v");
+                db.write(filler).unwrap();
+                db.flush().unwrap();
+                db.drop_tree("extra").unwrap();
+            }
+            Step::Clear => {
+                let writes = clear(&now);
+                db.write(batch(&trees(&db), &writes)).unwrap();
+                apply(&mut now, &writes);
+                db.compact("a").unwrap();
+            }
+            Step::Lose(loss) => {
+                db.sync().unwrap();
+                check_loss(&memory, *loss, &now);
+            }
+        }
+    }
+    db.sync().unwrap();
+    check_loss(&memory, Loss::Removed, &now);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // 128 unless PROPTEST_CASES says otherwise.
+        cases: ProptestConfig::default().cases.div_ceil(2),
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn a_lost_manifest_loses_nothing(steps in proptest::collection::vec(step(), 1..40)) {
+        run(&steps);
+    }
+}
+
+/// A disk as a power cut left it, with how many batches were durable and begun by then.
+type Cut = (MemFs, String, usize, usize);
+
+/// Runs steps, with a cut at every sync.
+fn cuts(steps: &[Step]) -> (Vec<State>, Vec<Cut>) {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (db, _) = open_small(&disk).unwrap();
+    let taken = Arc::new(Mutex::new((0, 0, Vec::new())));
+    let hooked = taken.clone();
+    memory.set_sync_hook(move |fs, point| {
+        for choice in [
+            CrashChoice::LoseUnsynced,
+            CrashChoice::KeepEverything,
+            CrashChoice::Torn(point.number),
+        ] {
+            let disk = fs.crash_clone(choice);
+            let mut taken = hooked.lock();
+            let (synced, begun) = (taken.0, taken.1);
+            taken.2.push((disk, format!("{choice:?} at {point:?}"), synced, begun));
+        }
+    });
+    let mut states = vec![State::new()];
+    let mut ends = Vec::new();
+    for step in steps {
+        let mut next = states.last().unwrap().clone();
+        match step {
+            Step::Write(writes) => {
+                apply(&mut next, writes);
+                states.push(next);
+                taken.lock().1 += 1;
+                ends.push(db.write(batch(&trees(&db), writes)).unwrap().seqno());
+            }
+            Step::Clear => {
+                let writes = clear(&next);
+                apply(&mut next, &writes);
+                states.push(next);
+                taken.lock().1 += 1;
+                ends.push(db.write(batch(&trees(&db), &writes)).unwrap().seqno());
+                db.compact("a").unwrap();
+            }
+            Step::Ingest(tree, keys) => {
+                taken.lock().1 += 1;
+                ingest(&db, &mut next, *tree, keys);
+                states.push(next);
+                ends.push(db.visible_seqno());
+            }
+            Step::Flush => db.flush().unwrap(),
+            Step::Compact(first) => db.compact(if *first { "a" } else { "b" }).unwrap(),
+            Step::Poll(times) => {
+                for _ in 0..*times {
+                    db.poll_job().unwrap();
+                }
+            }
+            Step::Configure(tree, which) => {
+                db.create_tree(settings(TREES[*tree], *which)).unwrap();
+            }
+            _ => db.sync().unwrap(),
+        }
+        let durable = db.durable_seqno();
+        taken.lock().0 = ends.iter().take_while(|end| **end <= durable).count();
+    }
+    memory.clear_sync_hook();
+    drop(db);
+    let cuts = std::mem::take(&mut taken.lock().2);
+    (states, cuts)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // 16 unless PROPTEST_CASES says otherwise.
+        cases: ProptestConfig::default().cases.div_ceil(16),
+        ..ProptestConfig::default()
+    })]
+    #[test]
+    fn a_manifest_lost_in_a_power_cut_leaves_a_prefix(
+        steps in proptest::collection::vec(step(), 1..25),
+    ) {
+        let (states, cuts) = cuts(&steps);
+        for (cut, what, synced, begun) in cuts {
+            lose(&cut, Loss::Removed);
+            let disk: Arc<dyn Fs> = Arc::new(cut);
+            let report = repaired(&disk);
+            prop_assert!(report.missing.is_empty() && report.lost_writes.is_none(), "{report:?}");
+            let (db, _) = open_small(&disk).unwrap();
+            let found = read_all(&db, &db.snapshot()).unwrap();
+            prop_assert!(
+                states[synced..=begun].contains(&found),
+                "{what}: {synced} to {begun}: {found:?}, {report:?}"
+            );
+            db.verify().unwrap();
+        }
+    }
+}
+
+/// A database with tables on several levels, deletes, operands, and a log.
+fn build() -> (MemFs, State) {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (db, _) = open_small(&disk).unwrap();
+    let mut state = State::new();
+    for round in 0..40u8 {
+        let writes: Vec<Write> = (0..6u8)
+            .map(|i| match (round + i) % 5 {
+                0 => Write::Delete(usize::from(i % 2), round.wrapping_mul(7).wrapping_add(i)),
+                1 | 2 => Write::Merge(usize::from(i % 2), i.wrapping_mul(5), round | 1),
+                _ => Write::Put(usize::from(i % 2), round.wrapping_add(i), vec![round; 90]),
+            })
+            .collect();
+        db.write(batch(&trees(&db), &writes)).unwrap();
+        apply(&mut state, &writes);
+        if round % 9 == 5 {
+            db.flush().unwrap();
+        }
+        if round == 23 {
+            while db.poll_job().unwrap() {}
+        }
+    }
+    db.sync().unwrap();
+    (memory, state)
+}
+
+fn tables(disk: &dyn Fs) -> Vec<std::path::PathBuf> {
+    let names = disk.list(DIR.as_ref()).unwrap();
+    let tables = names.iter().filter(|name| name.extension().is_some_and(|end| end == "sst"));
+    tables.map(|name| Path::new(DIR).join(name)).collect()
+}
+
+#[test]
+fn a_repair_that_is_stopped_anywhere_is_begun_again() {
+    let (memory, state) = build();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    lose(&memory, Loss::Cut(30));
+    let cuts = Arc::new(Mutex::new(Vec::new()));
+    let taken = cuts.clone();
+    memory.set_sync_hook(move |fs, point| {
+        for choice in [
+            CrashChoice::LoseUnsynced,
+            CrashChoice::KeepEverything,
+            CrashChoice::Torn(point.number),
+        ] {
+            taken.lock().push(fs.crash_clone(choice));
+        }
+    });
+    let first = repaired(&disk);
+    memory.clear_sync_hook();
+    assert!(first.is_complete() && first.manifest.is_some(), "{first:?}");
+    let cuts = std::mem::take(&mut *cuts.lock());
+    assert!(cuts.len() > 5, "{}", cuts.len());
+    for cut in cuts {
+        let disk: Arc<dyn Fs> = Arc::new(cut);
+        repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap();
+        let (db, _) = open_small(&disk).unwrap();
+        assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
+        db.verify().unwrap();
+    }
+    // A second one finds nothing to do.
+    let again = repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap();
+    assert!(again.manifest.is_none() && !again.applied && again.is_complete());
+    assert!(disk.exists(&Path::new(DIR).join("MANIFEST.damaged")).unwrap());
+}
+
+#[test]
+fn a_damaged_table_is_set_aside_and_named_with_or_without_a_manifest() {
+    let (memory, state) = build();
+    for (with_manifest, table) in [true, false]
+        .into_iter()
+        .flat_map(|with| tables(&memory).into_iter().map(move |t| (with, t)))
+    {
+        let damaged = memory.crash_clone(CrashChoice::KeepEverything);
+        damaged.flip_bit(&table, 300).unwrap();
+        if !with_manifest {
+            lose(&damaged, Loss::Removed);
+        }
+        let disk: Arc<dyn Fs> = Arc::new(damaged);
+        let report = repaired(&disk);
+        let named: Vec<_> = report.set_aside.iter().map(|aside| &aside.file).collect();
+        assert_eq!(named, [&table], "{report:?}");
+        assert!(!report.is_complete());
+        let kept = table.with_extension("sst.aside");
+        let (db, _) = open_small(&disk).unwrap();
+        db.verify().unwrap();
+        for value in read_all(&db, &db.snapshot()).unwrap().values() {
+            assert!(!value.is_empty());
+        }
+        assert!(disk.exists(&kept).unwrap() && !state.is_empty());
+    }
+}
+
+#[test]
+fn a_missing_table_is_named() {
+    let (memory, _) = build();
+    let table = tables(&memory).pop().unwrap();
+    memory.remove(&table).unwrap();
+    let disk: Arc<dyn Fs> = Arc::new(memory);
+    assert!(open_small(&disk).is_err());
+    let report = repaired(&disk);
+    assert_eq!(report.missing, [table]);
+    open_small(&disk).unwrap().0.verify().unwrap();
+}
+
+#[test]
+fn without_the_list_of_trees_tables_tell_their_names() {
+    let (memory, state) = build();
+    lose(&memory, Loss::Removed);
+    memory.remove(&Path::new(DIR).join("TREES")).unwrap();
+    let disk: Arc<dyn Fs> = Arc::new(memory);
+    // Nobody knows how operands are merged.
+    let told = repair(disk.clone(), DIR.as_ref(), &[], true).unwrap_err();
+    assert!(matches!(told, Error::InvalidArgument { .. }), "{told}");
+    let report = repaired(&disk);
+    assert!(!report.trees_known && !report.is_complete());
+    let names: Vec<_> = report.trees.iter().map(|tree| tree.name.as_str()).collect();
+    assert_eq!(names, TREES);
+    let (db, _) = open_small(&disk).unwrap();
+    assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
+}
