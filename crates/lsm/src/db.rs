@@ -348,6 +348,7 @@ impl Core {
     /// Seals a tree's active memtable; under the commit lock.
     pub(crate) fn seal(&self, tree: &Tree, last: Seqno) {
         tree.seal(last);
+        self.log.end_segment_soon();
         self.sealed.fetch_add(1, Ordering::AcqRel);
         self.jobs.notify();
     }

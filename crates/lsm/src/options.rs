@@ -16,6 +16,9 @@ pub const MAX_TREES: usize = 4096;
 /// Writers wait when this many bytes are on their way to the WAL file: about what a disk takes in
 /// a tenth of a second.
 pub const WAL_BUFFER_BYTES: usize = 32 << 20;
+/// A WAL segment of this size ends when a memtable is sealed: once that is flushed, the disk need
+/// not keep, and the next opening need not read, what is in tables.
+pub const WAL_SEGMENT_SEALED_BYTES: u64 = 64 << 20;
 /// A memtable that holds a WAL segment this many segments old is flushed, so that idle trees do
 /// not keep old segments: bounds the log and the replay.
 pub const WAL_SEGMENTS_KEPT: u64 = 2;

@@ -290,3 +290,33 @@ fn long_chains_of_operands_collapse_and_mean_the_same() {
     assert_eq!(all(&tree, &snapshot), [("k".into(), then)]);
     assert_eq!(all(&tree, &db.snapshot()), [("k".into(), expected)]);
 }
+
+/// Bytes of the log, its room included.
+fn log_bytes(fs: &dyn Fs) -> u64 {
+    let names = fs.list(DIR.as_ref()).unwrap();
+    let logs = names.iter().filter(|name| name.extension().is_some_and(|end| end == "log"));
+    let len = |name| fs.open(&std::path::Path::new(DIR).join(name)).unwrap().len().unwrap();
+    logs.map(len).sum()
+}
+
+#[test]
+fn the_log_lets_go_of_what_is_in_tables() {
+    let fs = mem();
+    let options = DbOptions { sync: SyncPolicy::Os, ..DbOptions::default() };
+    let config = TreeConfig { memtable_bytes: 8 << 20, ..TreeConfig::new("t") };
+    let (db, _) = Db::open(fs.clone(), DIR.as_ref(), options, vec![config]).unwrap();
+    let tree = db.tree("t").unwrap();
+    let value = vec![7; 1 << 20];
+    for key in 0..160_u32 {
+        let mut batch = WriteBatch::new();
+        batch.put(&tree, key.to_be_bytes().to_vec(), value.clone());
+        db.write(batch).unwrap();
+        while db.poll_job().unwrap() {}
+    }
+    // A segment ends with a memtable once it has 64 MiB, and goes when the next one is flushed.
+    let kept = log_bytes(&*fs);
+    assert!((8 << 20..90 << 20).contains(&kept), "{kept} bytes");
+    db.flush().unwrap();
+    let kept = log_bytes(&*fs);
+    assert!(kept < 1 << 10, "{kept} bytes");
+}

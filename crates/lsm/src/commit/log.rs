@@ -11,7 +11,7 @@ use super::queue::{CommitQueue, Group, Taken};
 use super::settle::Waiters;
 use crate::error::Error;
 use crate::key::Seqno;
-use crate::options::{SyncPolicy, WAL_BUFFER_BYTES};
+use crate::options::{SyncPolicy, WAL_BUFFER_BYTES, WAL_SEGMENT_SEALED_BYTES};
 use crate::wal::format::CHUNK_HEADER;
 use crate::wal::writer::{Refused, WalWriter};
 
@@ -47,6 +47,8 @@ pub(crate) struct Log {
     gathered: Condvar,
     tail: Mutex<Tail>,
     segment: AtomicU64,
+    /// The segment ends as soon as it is large enough.
+    ends_soon: AtomicBool,
     durable: AtomicU64,
     has_thread: AtomicBool,
     pub(super) waiters: Waiters,
@@ -80,6 +82,7 @@ impl Log {
             space: Condvar::new(),
             gathered: Condvar::new(),
             segment: AtomicU64::new(wal.segment()),
+            ends_soon: AtomicBool::new(false),
             tail: Mutex::new(Tail {
                 wal,
                 spare: vec![0; CHUNK_HEADER],
@@ -283,8 +286,7 @@ impl Log {
         self.check()?;
         let Some(mut taken) = self.take(tail) else { return Ok(()) };
         self.space.notify_all();
-        let due = tail.wal.has_chunks() && tail.wal.bytes() >= self.segment_bytes;
-        let begun = if due || tail.wal.is_spoilt() { self.rotate_locked(tail) } else { Ok(()) };
+        let begun = if self.is_due(tail) || tail.wal.is_spoilt() { self.rotate_locked(tail) } else { Ok(()) };
         let written = begun.and_then(|()| {
             let appended = tail.wal.append(&mut taken.chunk, taken.last);
             appended.map_err(|cause| self.refused(tail, cause))
@@ -301,6 +303,19 @@ impl Log {
         taken.chunk.shrink_to(SPARE_BYTES);
         tail.spare = taken.chunk;
         Ok(())
+    }
+
+    /// Whether the next chunk goes into a new segment.
+    fn is_due(&self, tail: &Tail) -> bool {
+        let bytes = tail.wal.bytes();
+        tail.wal.has_chunks()
+            && (bytes >= self.segment_bytes
+                || (bytes >= WAL_SEGMENT_SEALED_BYTES && self.ends_soon.load(Ordering::Acquire)))
+    }
+
+    /// A memtable was sealed.
+    pub(crate) fn end_segment_soon(&self) {
+        self.ends_soon.store(true, Ordering::Release);
     }
 
     fn take(&self, tail: &mut Tail) -> Option<Taken> {
@@ -333,6 +348,7 @@ impl Log {
         // In this order: whoever reads the new segment reads a durable seqno that covers all
         // segments before it.
         self.synced_up_to(tail);
+        self.ends_soon.store(false, Ordering::Release);
         self.segment.store(tail.wal.segment(), Ordering::Release);
         Ok(())
     }
@@ -380,10 +396,10 @@ impl Log {
         self.durable.store(tail.wal.synced(), Ordering::Release);
     }
 
-    /// Ends the segment if anything was written to it.
+    /// Ends the segment if anything was written to it, or was about to be.
     pub(crate) fn rotate(&self) -> Result<(), Error> {
         self.at_the_tail(|tail| {
-            self.check()?;
+            self.write_locked(tail)?;
             if tail.wal.has_chunks() { self.rotate_locked(tail) } else { Ok(()) }
         })
     }

@@ -296,6 +296,8 @@ impl Core {
             }
             queue.last()
         };
+        // Everything in the segments before is in tables at the end: they go.
+        self.log.rotate()?;
         for tree in &trees {
             let pending = || {
                 let view = tree.view();
@@ -307,6 +309,7 @@ impl Core {
                 }
             }
         }
+        flush::trim_log(self)?;
         self.remove_garbage()
     }
 
