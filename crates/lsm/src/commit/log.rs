@@ -286,7 +286,8 @@ impl Log {
         self.check()?;
         let Some(mut taken) = self.take(tail) else { return Ok(()) };
         self.space.notify_all();
-        let begun = if self.is_due(tail) || tail.wal.is_spoilt() { self.rotate_locked(tail) } else { Ok(()) };
+        let due = self.is_due(tail) || tail.wal.is_spoilt();
+        let begun = if due { self.rotate_locked(tail) } else { Ok(()) };
         let written = begun.and_then(|()| {
             let appended = tail.wal.append(&mut taken.chunk, taken.last);
             appended.map_err(|cause| self.refused(tail, cause))
