@@ -67,6 +67,12 @@ impl BlockCache {
         self.blocks.insert((table, offset), block);
     }
 
+    /// Whether a block would push nothing out.
+    pub(crate) fn has_room(&self, block: &Block) -> bool {
+        let weight = block.bytes() as u64 + OVERHEAD;
+        self.blocks.weight().saturating_add(weight) <= self.blocks.capacity()
+    }
+
     pub(crate) fn stats(&self) -> CacheStats {
         CacheStats {
             bytes: self.blocks.weight(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::BlockCursor;
+use super::readahead::Readahead;
 use super::reader::Table;
 use crate::coding::Malformed;
 use crate::error::Error;
@@ -16,13 +17,20 @@ pub(crate) struct TableCursor {
     table: Arc<Table>,
     /// Whether blocks read go into the cache: yes for readers, no for compactions.
     keep: bool,
+    ahead: Readahead,
     at: usize,
     block: Option<BlockCursor>,
 }
 
 impl TableCursor {
     pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
-        Self { table, keep, at: 0, block: None }
+        Self { table, keep, ahead: Readahead::new(!keep), at: 0, block: None }
+    }
+
+    /// Bytes held of what was read ahead.
+    #[cfg(test)]
+    pub(crate) const fn ahead_bytes(&self) -> usize {
+        self.ahead.bytes()
     }
 
     pub(crate) const fn valid(&self) -> bool {
@@ -53,7 +61,8 @@ impl TableCursor {
         self.at = at;
         self.block = None;
         if at < self.table.index().len() {
-            self.block = Some(BlockCursor::new(self.table.block(at, self.keep)?));
+            self.block =
+                Some(BlockCursor::new(self.table.block_ahead(at, self.keep, &mut self.ahead)?));
             self.within(to)?;
         }
         Ok(())

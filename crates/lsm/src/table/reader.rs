@@ -20,6 +20,7 @@ use super::format::{
 pub(crate) use super::garbage::Garbage;
 use super::index::Index;
 use super::metadata::Metadata;
+use super::readahead::Readahead;
 use crate::blob::format::Reference;
 use crate::blob::reader::BlobFile;
 use crate::coding::{Decoder, Malformed};
@@ -210,7 +211,7 @@ impl Table {
         for block_at in self.index.find(key)..self.index.len() {
             let block = match last {
                 Some((there, block)) if *there == block_at => &*block,
-                _ => &last.insert((block_at, self.block(block_at, true)?)).1,
+                _ => &last.insert((block_at, self.block(block_at)?)).1,
             };
             match block.visit(key, seek_tag(at), &mut resolved) {
                 Ok(Visited::Enough) => {
@@ -230,22 +231,61 @@ impl Table {
         Error::corruption(&self.path, offset, "a block cannot be decoded")
     }
 
-    /// The block at `block_at` of the index. `keep`: put it into the cache.
-    pub(crate) fn block(&self, block_at: usize, keep: bool) -> Result<Block, Error> {
-        let Some(handle) = self.index.handle(block_at) else {
-            return Err(Error::corruption(&self.path, 0, "a block is not in the index"));
-        };
+    /// The block at `block_at` of the index, which goes into the cache.
+    pub(crate) fn block(&self, block_at: usize) -> Result<Block, Error> {
+        let handle = self.handle(block_at)?;
+        if let Some(block) = self.cache.get(self.record.id, handle.offset) {
+            return Ok(block);
+        }
+        let raw = read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
+        let block = self.parse(block_at, raw)?;
+        self.cache.insert(self.record.id, handle.offset, block.clone());
+        Ok(block)
+    }
+
+    /// As [`Table::block`], for a cursor that may go on to the blocks behind. `keep`: put it into
+    /// the cache; a long scan does so only while there is room, for others may want what it pushes
+    /// out, and nobody may ever want what it has read.
+    pub(crate) fn block_ahead(
+        &self,
+        block_at: usize,
+        keep: bool,
+        ahead: &mut Readahead,
+    ) -> Result<Block, Error> {
+        let handle = self.handle(block_at)?;
         let (id, offset) = (self.record.id, handle.offset);
+        let goes_on = ahead.enter(block_at);
         let found = if keep { self.cache.get(id, offset) } else { self.cache.peek(id, offset) };
         if let Some(block) = found {
             return Ok(block);
         }
-        let raw = read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
-        let block = Block::parse(raw).map_err(|malformed| self.malformed(block_at, malformed))?;
-        if keep {
-            self.cache.insert(self.record.id, handle.offset, block.clone());
+        if goes_on && ahead.get(handle).is_none() {
+            ahead.read(&*self.file, &self.path, &self.index, block_at);
+        }
+        let dictionary = self.dictionary.as_ref();
+        let raw = match ahead.get(handle) {
+            // What is kept must not keep all of what was read ahead.
+            Some(stored) => match unpack(&self.path, handle, &stored, dictionary)? {
+                Unpacked::Raw(raw) => Bytes::from(raw),
+                Unpacked::Stored(len) if keep => Bytes::copy_from_slice(&stored[..len]),
+                Unpacked::Stored(len) => stored.slice(..len),
+            },
+            None => read_raw(&*self.file, &self.path, handle, dictionary)?,
+        };
+        let block = self.parse(block_at, raw)?;
+        if keep && (!ahead.is_long() || self.cache.has_room(&block)) {
+            self.cache.insert(id, offset, block.clone());
         }
         Ok(block)
+    }
+
+    fn handle(&self, block_at: usize) -> Result<Handle, Error> {
+        let missing = || Error::corruption(&self.path, 0, "a block is not in the index");
+        self.index.handle(block_at).ok_or_else(missing)
+    }
+
+    fn parse(&self, block_at: usize, raw: Bytes) -> Result<Block, Error> {
+        Block::parse(raw).map_err(|malformed| self.malformed(block_at, malformed))
     }
 
     /// Reads the whole file and compares it with the manifest.
@@ -315,34 +355,53 @@ fn read_raw(
     handle: Handle,
     dictionary: Option<&Dictionary>,
 ) -> Result<Bytes, Error> {
-    let corrupt = |what: &str| Error::corruption(path, handle.offset, what);
-    let len = handle.len as usize;
-    let Some(trailer_at) = len.checked_sub(BLOCK_TRAILER) else {
-        return Err(corrupt("a block is shorter than its trailer"));
-    };
-    let mut stored = vec![0; len];
+    let mut stored = vec![0; handle.len as usize];
     match read_exact_at(file, path, handle.offset, &mut stored) {
         Ok(()) => {}
         Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => {
-            return Err(corrupt("the file ends inside a block"));
+            return Err(Error::corruption(path, handle.offset, "the file ends inside a block"));
         }
         Err(cause) => return Err(cause.into()),
     }
+    Ok(match unpack(path, handle, &stored, dictionary)? {
+        Unpacked::Raw(raw) => Bytes::from(raw),
+        Unpacked::Stored(len) => {
+            stored.truncate(len);
+            Bytes::from(stored)
+        }
+    })
+}
+
+/// The payload of a stored block.
+enum Unpacked {
+    Raw(Vec<u8>),
+    /// The first so many bytes, as they are.
+    Stored(usize),
+}
+
+/// Checks and decompresses a stored block.
+fn unpack(
+    path: &Path,
+    handle: Handle,
+    stored: &[u8],
+    dictionary: Option<&Dictionary>,
+) -> Result<Unpacked, Error> {
+    let corrupt = |what: &str| Error::corruption(path, handle.offset, what);
+    let Some(trailer_at) = stored.len().checked_sub(BLOCK_TRAILER) else {
+        return Err(corrupt("a block is shorter than its trailer"));
+    };
     let mut trailer = Decoder::new(&stored[trailer_at..]);
     let parsed = (trailer.u8(), trailer.u32(), trailer.u32());
     let (Ok(code), Ok(raw_len), Ok(checksum)) = parsed else {
         return Err(corrupt("a block is shorter than its trailer"));
     };
-    if block_checksum(&stored[..len - 4], handle.offset) != checksum {
+    if block_checksum(&stored[..stored.len() - 4], handle.offset) != checksum {
         return Err(corrupt("a block's checksum does not match"));
     }
     let payload = &stored[..trailer_at];
     match compress::decompress_with(dictionary, code, payload, raw_len as usize) {
-        Ok(Some(raw)) => Ok(Bytes::from(raw)),
-        Ok(None) => {
-            stored.truncate(trailer_at);
-            Ok(Bytes::from(stored))
-        }
+        Ok(Some(raw)) => Ok(Unpacked::Raw(raw)),
+        Ok(None) => Ok(Unpacked::Stored(trailer_at)),
         Err(Malformed) => Err(corrupt("a block cannot be decompressed")),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_vfs::{Fs, MemFs, read_all};
+use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op, read_all};
 use proptest::prelude::*;
 
 use super::block::{Block, BlockBuilder, BlockCursor, Visited};
@@ -17,6 +17,7 @@ use super::filter::{self, Filter};
 use super::format::{Footer, Handle};
 use super::index::{Index, separator};
 use super::metadata::Origin;
+use super::readahead::READAHEAD_BYTES;
 use super::reader::{Garbage, Table};
 use super::writer::TableWriter;
 use super::{compress, format};
@@ -377,4 +378,99 @@ fn a_dictionary_saves_space_and_its_damage_is_noticed() {
     }
     let blocks = compress::decompress(4, &whole[8..100], 1000);
     assert!(blocks.is_err(), "a block with a dictionary and none");
+}
+
+/// A table of many blocks, and how often its file is read.
+fn many_blocks(compression: Compression, cache: u64) -> (Arc<Table>, Arc<FaultFs>) {
+    let fs = MemFs::new();
+    let value = |number: u32| format!("{number}-").repeat(20).into_bytes();
+    let entries: Entries = (0..20_000u32)
+        .map(|n| ((n.to_be_bytes().to_vec(), std::cmp::Reverse(pack(1, ValueKind::Put))), value(n)))
+        .collect();
+    let config = TreeConfig { block_bytes: 4 << 10, compression, ..TreeConfig::new("t") };
+    let record = write_table(&fs, &config, &entries).record.clone();
+    let fs = Arc::new(FaultFs::new(Arc::new(fs)));
+    let (cache, garbage) = (Arc::new(BlockCache::new(cache)), Arc::new(Garbage::default()));
+    let table = Table::open(&*fs, Path::new("/t"), record, cache, garbage).unwrap();
+    (Arc::new(table), fs)
+}
+
+/// Steps through all entries and counts the reads that it takes.
+fn reads_of_a_scan(table: &Arc<Table>, fs: &FaultFs, keep: bool) -> u64 {
+    let before = fs.calls(Op::Read);
+    let mut cursor = TableCursor::new(table.clone(), keep);
+    cursor.go(Position::First).unwrap();
+    for number in 0..20_000u32 {
+        assert_eq!(cursor.key(), number.to_be_bytes());
+        assert!(cursor.value_ref().starts_with(format!("{number}-{number}-").as_bytes()));
+        cursor.go(Position::Next).unwrap();
+    }
+    assert!(!cursor.valid());
+    fs.calls(Op::Read) - before
+}
+
+#[test]
+fn long_scans_read_many_blocks_at_once_and_empty_no_cache() {
+    for compression in [Compression::None, Compression::Lz4] {
+        let (table, fs) = many_blocks(compression, 256 << 10);
+        let blocks = table.index().len() as u64;
+        assert!(blocks > 400, "{blocks}");
+        // What others like to read.
+        let hot = || {
+            let before = fs.calls(Op::Read);
+            (0..20).for_each(|block| drop(table.block(block).unwrap()));
+            fs.calls(Op::Read) - before
+        };
+        hot();
+        assert_eq!(hot(), 0);
+        let bytes = table.record.bytes;
+        let most = bytes / READAHEAD_BYTES as u64 + 12;
+        for keep in [true, false, true] {
+            let reads = reads_of_a_scan(&table, &fs, keep);
+            assert!(reads <= most, "{reads} reads of {bytes} bytes");
+            assert_eq!(hot(), 0, "a scan pushed out what is hot");
+        }
+    }
+}
+
+#[test]
+fn short_scans_read_little_ahead() {
+    let (table, fs) = many_blocks(Compression::None, 0);
+    let mut cursor = TableCursor::new(table.clone(), true);
+    let before = fs.calls(Op::Read);
+    cursor.go(Position::AtOrBehind(&10_000u32.to_be_bytes(), u64::MAX)).unwrap();
+    assert_eq!(fs.calls(Op::Read) - before, 1);
+    assert_eq!(cursor.ahead_bytes(), 0);
+    let first = table.index().find(&10_000u32.to_be_bytes());
+    while table.index().find(cursor.key()) == first {
+        cursor.go(Position::Next).unwrap();
+    }
+    assert_eq!(fs.calls(Op::Read) - before, 2);
+    assert!((6 << 10..10 << 10).contains(&cursor.ahead_bytes()), "{}", cursor.ahead_bytes());
+}
+
+#[test]
+fn what_cannot_be_read_ahead_is_an_error_only_when_it_is_its_turn() {
+    let (table, fs) = many_blocks(Compression::Lz4, 0);
+    let mut cursor = TableCursor::new(table.clone(), true);
+    cursor.go(Position::First).unwrap();
+    // The read ahead fails, and then the block by itself does not.
+    let fault = |nth| FaultRule {
+        op: Op::Read,
+        path: ".sst".into(),
+        nth,
+        sticky: false,
+        fault: Fault::Error(std::io::ErrorKind::Other),
+    };
+    fs.inject(fault(1));
+    while table.index().find(cursor.key()) == 0 {
+        cursor.go(Position::Next).unwrap();
+    }
+    assert!(cursor.valid());
+    fs.inject(FaultRule { sticky: true, ..fault(1) });
+    let mut failed = false;
+    while cursor.valid() && !failed {
+        failed = cursor.go(Position::Next).is_err();
+    }
+    assert!(failed);
 }
