@@ -11,8 +11,8 @@ use std::sync::Arc;
 use common::oracle::{
     State, TREES, Write, apply, batch, check, check_range, drop_one, ingest, trees, write,
 };
-use common::{open_small, open_small_in, settings};
-use meridian_lsm::Db;
+use common::{open_as, open_small, open_small_in, settings};
+use meridian_lsm::{Db, Error, Recovery};
 use meridian_vfs::{Fs, MemFs};
 use proptest::prelude::*;
 
@@ -24,7 +24,17 @@ enum Step {
     Flush,
     Compact(bool),
     Poll,
-    Reopen { cleanly: bool },
+    Reopen {
+        cleanly: bool,
+    },
+    /// With other options, and other settings of both trees.
+    ReopenAs {
+        cleanly: bool,
+        options: usize,
+        trees: [usize; 2],
+    },
+    /// More than the smallest memtable holds.
+    Fill(usize, u8),
     Ingest(usize, Vec<(u8, u8)>),
     Checkpoint,
     Configure(usize, usize),
@@ -48,6 +58,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Compact),
         3 => Just(Step::Poll),
         1 => any::<bool>().prop_map(|cleanly| Step::Reopen { cleanly }),
+        2 => (any::<bool>(), any::<usize>(), any::<[usize; 2]>()).prop_map(
+            |(cleanly, options, trees)| Step::ReopenAs { cleanly, options, trees }),
+        1 => (0..2usize, any::<u8>()).prop_map(|(tree, byte)| Step::Fill(tree, byte)),
         2 => (0..2usize, proptest::collection::vec(any::<(u8, u8)>(), 1..30))
             .prop_map(|(tree, keys)| Step::Ingest(tree, keys)),
         1 => Just(Step::Checkpoint),
@@ -70,6 +83,24 @@ fn check_checkpoint(fs: &Arc<dyn Fs>, db: &Db, number: usize, now: &State) {
     copy.verify().unwrap();
 }
 
+fn reopen(db: Db, cleanly: bool, open: impl Fn() -> Result<(Db, Recovery), Error>) -> Db {
+    if cleanly {
+        db.clone().close().unwrap();
+    }
+    drop(db);
+    let (again, recovery) = open().unwrap();
+    assert_eq!((recovery.clean_shutdown, recovery.torn_tail_bytes), (cleanly, 0));
+    again
+}
+
+fn fill(db: &Db, now: &mut State, tree: usize, byte: u8) {
+    for number in 0..24 {
+        let writes = [Write::Put(tree, number, vec![byte; 3000]), Write::Merge(1, number, byte)];
+        db.write(batch(&trees(db), &writes)).unwrap();
+        apply(now, &writes);
+    }
+}
+
 fn run(steps: &[Step]) {
     let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
     let (mut db, _) = open_small(&fs).unwrap();
@@ -90,14 +121,13 @@ fn run(steps: &[Step]) {
             }
             Step::Reopen { cleanly } => {
                 snapshots.clear();
-                if *cleanly {
-                    db.clone().close().unwrap();
-                }
-                drop(db);
-                let (again, recovery) = open_small(&fs).unwrap();
-                assert_eq!((recovery.clean_shutdown, recovery.torn_tail_bytes), (*cleanly, 0));
-                db = again;
+                db = reopen(db, *cleanly, || open_small(&fs));
             }
+            Step::ReopenAs { cleanly, options, trees } => {
+                snapshots.clear();
+                db = reopen(db, *cleanly, || open_as(&fs, *options, *trees));
+            }
+            Step::Fill(tree, byte) => fill(&db, &mut now, *tree, *byte),
             Step::Ingest(tree, keys) => ingest(&db, &mut now, *tree, keys),
             Step::Checkpoint => check_checkpoint(&fs, &db, number, &now),
             Step::Configure(tree, which) => {

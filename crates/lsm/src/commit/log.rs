@@ -2,16 +2,15 @@
 //! `settle`; the essay is in the parent.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::queue::{CommitQueue, Group, Taken};
 use super::settle::Waiters;
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{SyncPolicy, WAL_BUFFER_BYTES, WAL_SEGMENT_SEALED_BYTES};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wal::format::CHUNK_HEADER;
 use crate::wal::writer::{Refused, WalWriter};
 

@@ -23,7 +23,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use crate::batch::{WriteBatch, decode_op};
@@ -33,6 +32,7 @@ use crate::error::Error;
 use crate::key::{Seqno, ValueKind};
 use crate::memtable::Memtable;
 use crate::options::MAX_OPERAND_CHAIN;
+use crate::sync::MutexGuard;
 use crate::tree::Tree;
 use queue::CommitQueue;
 

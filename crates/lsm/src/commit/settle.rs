@@ -4,15 +4,13 @@
 //! had it looks at the queue after letting go of it, and wakes the WAL thread if something is there;
 //! that one does not sleep while something is queued. So somebody always writes the sleeper's group.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use parking_lot::Mutex;
-
 use super::log::Log;
 use super::queue::Group;
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::SyncPolicy;
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Mutex, atomic_wait};
 
 /// Called with the outcome when a commit is settled.
 pub(crate) type OnSettled = Box<dyn FnOnce(Result<(), Error>) + Send>;

@@ -6,16 +6,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::error::Error;
 use crate::key::Seqno;
-
-/// Turns of a busy wait before a batch is left with another writer: about as long as an insertion
-/// takes.
-const SPINS: u32 = 128;
+use crate::sync::SPINS;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::standard::{Condvar, Mutex, MutexGuard};
 
 /// How long a sleeper goes without looking whether the database is poisoned.
 const POISON_TICK: Duration = Duration::from_millis(20);

@@ -7,10 +7,11 @@ pub mod oracle;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use meridian_lsm::{
-    Blobs, Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, Tiers,
-    TreeConfig,
+    Blobs, Compaction, Compression, Db, DbOptions, MergeError, MergeOperator, Recovery, SyncPolicy,
+    Tiers, TreeConfig,
 };
 use meridian_vfs::Fs;
 
@@ -103,6 +104,33 @@ pub fn settings(name: &str, which: usize) -> TreeConfig {
 
 pub fn small_options() -> DbOptions {
     DbOptions { table_bytes: 1 << 10, wal_segment_bytes: 2 << 10, ..DbOptions::default() }
+}
+
+/// Options that a database is opened with again: every sync policy, sizes, caches.
+pub fn small_options_of(which: usize) -> DbOptions {
+    let every = SyncPolicy::Every { interval: Duration::from_millis(100), writes: 3 };
+    DbOptions {
+        sync: [SyncPolicy::default(), SyncPolicy::Always, SyncPolicy::Os, every][which % 4],
+        table_bytes: [1 << 10, 8 << 10][which / 4 % 2],
+        wal_segment_bytes: [2 << 10, 1 << 20][which / 8 % 2],
+        block_cache_bytes: [0, 4 << 10, 1 << 20][which / 16 % 3],
+        subcompactions: [1, 3][which / 48 % 2],
+        ..small_options()
+    }
+}
+
+/// Opens with other settings than before.
+pub fn open_as(
+    fs: &Arc<dyn Fs>,
+    options: usize,
+    trees: [usize; 2],
+) -> Result<(Db, Recovery), meridian_lsm::Error> {
+    let tree = |(name, which): (&str, usize)| TreeConfig {
+        memtable_bytes: [64 << 10, 1 << 20][which / 60 % 2],
+        ..settings(name, which)
+    };
+    let trees = oracle::TREES.into_iter().zip(trees).map(tree).collect();
+    Db::open(fs.clone(), Path::new(DIR), small_options_of(options), trees)
 }
 
 pub fn open_small(fs: &Arc<dyn Fs>) -> Result<(Db, Recovery), meridian_lsm::Error> {

@@ -122,6 +122,14 @@ pub fn check(db: &Db, at: &Snapshot, expected: &State) {
             let found = tree.get(&key, at).unwrap();
             assert_eq!(found.as_deref(), value.map(Vec::as_slice), "{tree:?} {key:?}");
         }
+        // In no order, some of them twice, some of them nowhere.
+        let many: Vec<_> =
+            (0..30u8).map(|k| key(k.wrapping_mul(7))).chain([b"key".to_vec()]).collect();
+        let found = tree.get_many(&many, at).unwrap();
+        for (key, found) in many.iter().zip(found) {
+            let value = expected.get(&(number, key.clone()));
+            assert_eq!(found.as_deref(), value.map(Vec::as_slice), "many: {tree:?} {key:?}");
+        }
         assert_eq!(tree.get(b"key", at).unwrap(), None);
         assert_eq!(tree.get(b"zzz", at).unwrap(), None);
     }
