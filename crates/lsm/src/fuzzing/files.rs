@@ -6,7 +6,10 @@ use std::sync::{Arc, OnceLock};
 use meridian_vfs::{Fs, MemFs};
 
 use super::changed::{DIR, blocks_of, change, seal_manifest, seal_segment, seal_table, sound};
+use crate::blob::format as blobs;
+use crate::blob::reader::{BlobFile, describe};
 use crate::care::backup;
+use crate::coding::Decoder;
 use crate::error::Error;
 use crate::read::merge_iter::Position;
 use crate::table::cache::BlockCache;
@@ -15,6 +18,7 @@ use crate::table::format;
 use crate::table::reader::{Garbage, Table};
 use crate::version::edit::TableRecord;
 use crate::version::manifest::Manifest;
+use crate::version::trees as lists;
 use crate::wal::format::BatchRecord;
 use crate::wal::reader::{Damage, SegmentReader, Sink};
 use crate::wal::segment as segments;
@@ -190,6 +194,41 @@ pub fn table(bytes: &[u8]) {
     if let Err(cause) = read_table(&file, &sound.record) {
         damage(&cause);
     }
+}
+
+/// A blob file behind its header, and references into it.
+pub fn blob(bytes: &[u8]) {
+    let path = blobs::path(Path::new(DIR), 9);
+    let disk = disk_with(&[(&path, &[&blobs::header(), bytes].concat())]);
+    let opened = describe(&*disk, &path)
+        .and_then(|record| BlobFile::open(&*disk, Path::new(DIR), record, Arc::default()));
+    match opened {
+        Ok(file) => {
+            let told = file.each(&mut |_offset, header, _key| assert!(header.len() > 0));
+            told.unwrap_or_else(|cause| damage(&cause));
+            if let Ok(at) = blobs::Reference::decode(bytes) {
+                let at = blobs::Reference { file: 9, ..at };
+                file.read(at, b"key").map_or_else(|cause| damage(&cause), drop);
+            }
+        }
+        Err(cause) => damage(&cause),
+    }
+    let _malformed = blobs::RecordHeader::decode(bytes);
+    let _malformed = blobs::decode_shares(&mut Decoder::new(bytes));
+}
+
+/// The list of trees: the bytes as they are, as its one record, and as changes.
+pub fn trees(bytes: &[u8]) {
+    let path = lists::path(Path::new(DIR));
+    let _damaged = lists::decode(bytes);
+    let Some((_, sound)) = sound().files.iter().find(|(there, _)| *there == path) else { return };
+    let record = crate::version::manifest::record(8, bytes);
+    let _damaged = lists::decode(&[&sound[..8], &record].concat());
+    let mut file = sound.clone();
+    change(bytes, &mut file);
+    assert!(file == *sound || lists::decode(&file).is_none(), "damage is not noticed");
+    seal_manifest(&mut file, sound);
+    let _damaged = lists::decode(&file);
 }
 
 /// The list of a backup, as it is and with its digest put right.

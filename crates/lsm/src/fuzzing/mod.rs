@@ -15,8 +15,8 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-pub use database::database;
-pub use files::{backup_list, manifest, segment, table};
+pub use database::{database, repaired};
+pub use files::{backup_list, blob, manifest, segment, table, trees};
 pub use parts::{
     batch, block, chunk_header, compressed, filter, footer, index, manifest_edits, metadata,
 };
@@ -25,9 +25,10 @@ pub use parts::{
 pub type Body = fn(&[u8]);
 
 /// All of them, by the names that the fuzz targets have.
-pub const BODIES: [(&str, Body); 14] = [
+pub const BODIES: [(&str, Body); 17] = [
     ("backup_list", backup_list),
     ("batch", batch),
+    ("blob", blob),
     ("block", block),
     ("chunk_header", chunk_header),
     ("compressed", compressed),
@@ -38,6 +39,8 @@ pub const BODIES: [(&str, Body); 14] = [
     ("manifest", manifest),
     ("manifest_edits", manifest_edits),
     ("metadata", metadata),
+    ("repaired", repaired),
     ("segment", segment),
     ("table", table),
+    ("trees", trees),
 ];

@@ -45,9 +45,11 @@ proptest! {
 
     #[test]
     fn any_change_is_answered(changes in changes(), which: u8) {
-        for body in [segment, manifest, table] {
+        for body in [segment, manifest, table, trees] {
             body(&changes);
         }
-        database(&[&[which], &*changes].concat());
+        let chosen = [&[which], &*changes].concat();
+        database(&chosen);
+        repaired(&chosen);
     }
 }
