@@ -18,6 +18,7 @@ use crate::db::Core;
 use crate::error::Error;
 use crate::key::{ValueKind, is_apart, kind_of, pack, pack_apart, seqno_of};
 use crate::options::{BLOB_FILE_TABLES, Compression, TreeConfig};
+use crate::table::filter_bits::Runs;
 use crate::table::format::path;
 use crate::table::metadata::Origin;
 use crate::table::reader::Table;
@@ -35,6 +36,8 @@ pub(crate) struct Outputs<'a> {
     version: &'a Version,
     /// Blob files whose values are written anew.
     collect: BTreeSet<u64>,
+    /// What decides about the tables' filters.
+    runs: Option<Runs>,
     writer: Option<TableWriter>,
     done: Vec<TableRecord>,
     blob: Option<BlobWriter>,
@@ -50,6 +53,8 @@ impl<'a> Outputs<'a> {
         origin: Origin,
         version: &'a Version,
     ) -> Self {
+        let level = usize::from(origin.level);
+        let runs = config.bloom_by_run.then(|| version.runs_with(level, &origin.inputs));
         let collect = version.blobs_to_collect(config.blobs.unwrap_or_default());
         Self {
             core,
@@ -58,6 +63,7 @@ impl<'a> Outputs<'a> {
             origin,
             version,
             collect,
+            runs,
             writer: None,
             done: Vec::new(),
             blob: None,
@@ -86,7 +92,8 @@ impl<'a> Outputs<'a> {
                 let table = self.core.next_table.fetch_add(1, Ordering::Relaxed);
                 let origin = Origin { table, ..self.origin.clone() };
                 let (fs, dir) = (&*self.core.fs, &self.core.dir);
-                TableWriter::create(fs, dir, self.config, self.compression, origin)?
+                let made = TableWriter::create(fs, dir, self.config, self.compression, origin)?;
+                made.with_runs(self.runs.clone())
             }
         };
         Ok(self.writer.insert(writer))

@@ -30,11 +30,17 @@ fn bits(hash: u64, probes: u8) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-pub(crate) fn build(hashes: &[u64], bits_per_key: u8) -> Vec<u8> {
-    let wanted = hashes.len() * usize::from(bits_per_key);
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "sizes, not negative, that need not be exact"
+)]
+pub(crate) fn build(hashes: &[u64], bits_per_key: f64) -> Vec<u8> {
+    let wanted = (hashes.len() as f64 * bits_per_key) as usize;
     let blocks = wanted.div_ceil(BLOCK * 8).max(1);
     // ln 2 bits a key is the best number of probes.
-    let probes = (u32::from(bits_per_key) * 69 / 100).clamp(1, 16) as u8;
+    let probes = (bits_per_key * 0.69).clamp(1.0, 16.0) as u8;
     let mut out = vec![0; 1 + blocks * BLOCK];
     out[0] = probes;
     for &hash in hashes {

@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod compress;
 pub(crate) mod cursor;
 pub(crate) mod filter;
+pub(crate) mod filter_bits;
 pub(crate) mod format;
 pub(crate) mod garbage;
 pub(crate) mod index;

@@ -162,7 +162,7 @@ proptest! {
 #[test]
 fn filters_forget_nothing_and_rarely_imagine() {
     let hashes: Vec<u64> = (0..20_000u32).map(|n| filter::hash(&n.to_le_bytes())).collect();
-    let filter = Filter::parse(Bytes::from(filter::build(&hashes, 10))).unwrap();
+    let filter = Filter::parse(Bytes::from(filter::build(&hashes, 10.0))).unwrap();
     assert!(hashes.iter().all(|hash| filter.may_contain(*hash)));
     let others = (20_000..120_000u32).map(|n| filter::hash(&n.to_le_bytes()));
     let imagined = others.filter(|hash| filter.may_contain(*hash)).count();

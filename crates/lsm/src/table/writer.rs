@@ -8,6 +8,7 @@ use meridian_vfs::{File, Fs};
 
 use super::block::BlockBuilder;
 use super::compress::{SAMPLE_BYTES, Trained};
+use super::filter_bits::Runs;
 use super::format::{BLOCK_TRAILER, Footer, HEADER, Handle, block_checksum, header, path};
 use super::metadata::{Metadata, Origin};
 use super::{compress, filter, index};
@@ -20,6 +21,9 @@ use crate::version::edit::TableRecord;
 /// Bytes gathered before they are written and hashed: large enough for both to be efficient.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// With fewer bits for each key a filter says yes so often that it is not worth asking.
+const LEAST_FILTER_BITS: f64 = 0.5;
+
 pub(crate) struct TableWriter {
     file: Arc<dyn File>,
     path: PathBuf,
@@ -28,6 +32,8 @@ pub(crate) struct TableWriter {
     compression: Compression,
     block_bytes: usize,
     bloom_bits: u8,
+    /// What decides how many bits its filter has; `None`: `bloom_bits`.
+    runs: Option<Runs>,
     block: BlockBuilder,
     /// Blocks that wait for a dictionary to be trained from them.
     samples: Option<Samples>,
@@ -74,6 +80,7 @@ impl TableWriter {
             compression,
             block_bytes: config.block_bytes,
             bloom_bits: config.bloom_bits_per_key,
+            runs: None,
             block: BlockBuilder::default(),
             samples: matches!(compression, Compression::ZstdTrained(_)).then(Samples::default),
             trained: None,
@@ -84,6 +91,12 @@ impl TableWriter {
             out: header().to_vec(),
             offset: HEADER as u64,
         })
+    }
+
+    /// With the share of the filters' memory that is right for these runs.
+    pub(crate) fn with_runs(mut self, runs: Option<Runs>) -> Self {
+        self.runs = runs;
+        self
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -200,6 +213,14 @@ impl TableWriter {
         handle
     }
 
+    fn filter_bits(&self) -> f64 {
+        let average = f64::from(self.bloom_bits);
+        match &self.runs {
+            Some(runs) if self.bloom_bits > 0 => runs.bits(self.hashes.len() as u64, average),
+            _ => average,
+        }
+    }
+
     /// Finishes the file and makes its bytes durable (its name is the caller's to make durable).
     /// At least one entry was added.
     pub(crate) fn finish(mut self) -> Result<TableRecord, Error> {
@@ -213,8 +234,9 @@ impl TableWriter {
             self.meta.dictionary = self.put(Compression::None, &trained.dictionary);
         }
         let mut filter_handle = Handle::default();
-        if self.bloom_bits > 0 {
-            let filter = filter::build(&self.hashes, self.bloom_bits);
+        let bits = self.filter_bits();
+        if bits >= LEAST_FILTER_BITS {
+            let filter = filter::build(&self.hashes, bits);
             filter_handle = self.put(Compression::None, &filter);
         }
         let index = std::mem::take(&mut self.index);

@@ -16,6 +16,7 @@ use crate::blob::reader::BlobFile;
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{Blobs, LEVELS};
+use crate::table::filter_bits::Runs;
 use crate::table::reader::Table;
 
 /// A blob file and who refers to it.
@@ -103,6 +104,28 @@ impl Version {
         let in_young =
             level == 0 && self.level(0).iter().filter(is_older).any(|table| table.covers(key));
         in_young || (level + 1..self.levels.len()).any(|below| self.find(below, key).is_some())
+    }
+
+    /// The sorted runs beside which tables of `level` will be, made from `inputs` or, without any,
+    /// from a memtable. Where inputs are taken from there will be others: half as many, on the
+    /// average.
+    pub(crate) fn runs_with(&self, level: usize, inputs: &[u64]) -> Runs {
+        let keys = |tables: &[Arc<Table>], merged: bool| -> u64 {
+            let chosen = tables.iter().filter(|table| inputs.contains(&table.record.id) == merged);
+            chosen.map(|table| table.record.entries).sum()
+        };
+        let merged: u64 = self.levels.iter().map(|tables| keys(tables, true)).sum();
+        let mut own = (!inputs.is_empty()).then_some(merged);
+        let young = self.level(0).iter();
+        let (taken, mut others): (Vec<_>, Vec<_>) =
+            young.partition(|table| inputs.contains(&table.record.id));
+        others.extend(taken.into_iter().step_by(2));
+        let mut others: Vec<u64> = others.iter().map(|table| table.record.entries).collect();
+        for (at, tables) in self.levels.iter().enumerate().skip(1) {
+            let (kept, taken) = (keys(tables, false), keys(tables, true));
+            if at == level { own = Some(merged + kept) } else { others.push(kept + taken / 2) }
+        }
+        Runs { others, own }
     }
 
     /// This one without the tables `removed` and with `added` at their levels.
