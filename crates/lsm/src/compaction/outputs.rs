@@ -42,6 +42,8 @@ pub(crate) struct Outputs<'a> {
     done: Vec<TableRecord>,
     blob: Option<BlobWriter>,
     done_blobs: Vec<BlobRecord>,
+    /// Bytes of what is done.
+    done_bytes: u64,
 }
 
 impl<'a> Outputs<'a> {
@@ -68,6 +70,7 @@ impl<'a> Outputs<'a> {
             done: Vec::new(),
             blob: None,
             done_blobs: Vec::new(),
+            done_bytes: 0,
         }
     }
 
@@ -78,10 +81,8 @@ impl<'a> Outputs<'a> {
 
     /// Bytes written so far, to tables and blob files.
     pub(crate) fn bytes(&self) -> u64 {
-        let done = self.done.iter().map(|record| record.bytes);
-        let blobs = self.done_blobs.iter().map(|record| record.bytes);
-        let open = self.blob.as_ref().map_or(0, BlobWriter::bytes);
-        done.chain(blobs).sum::<u64>() + open + self.open_bytes().unwrap_or(0)
+        let blob = self.blob.as_ref().map_or(0, BlobWriter::bytes);
+        self.done_bytes + blob + self.open_bytes().unwrap_or(0)
     }
 
     /// The open table; a new one if none is open.
@@ -141,6 +142,7 @@ impl<'a> Outputs<'a> {
         let Some(blob) = self.blob.take() else { return Ok(()) };
         let path = blob.path().to_path_buf();
         let record = blob.finish().inspect_err(|_cause| self.core.garbage.put(path))?;
+        self.done_bytes += record.bytes;
         self.done_blobs.push(record);
         Ok(())
     }
@@ -153,6 +155,7 @@ impl<'a> Outputs<'a> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
         let path = writer.path().to_path_buf();
         let record = writer.finish().inspect_err(|_cause| self.core.garbage.put(path))?;
+        self.done_bytes += record.bytes;
         self.done.push(record);
         Ok(())
     }

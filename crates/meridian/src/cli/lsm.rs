@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use meridian_lsm::inspect::{self, TableInfo, WalItem};
+use meridian_lsm::inspect::{self, BlobInfo, TableInfo, TreeInfo, WalItem};
 use meridian_vfs::StdFs;
 use serde_json::{Value, json};
 
@@ -36,12 +36,20 @@ enum LsmCommand {
         #[arg(long)]
         entries: bool,
     },
+    /// Prints the size of a blob file, after comparing every checksum.
+    Blob {
+        /// The blob file, `<id>.blob`.
+        file: PathBuf,
+        /// Every value in it as well: where it is, whose, and how large.
+        #[arg(long)]
+        entries: bool,
+    },
     /// Prints the trees and their settings, and what of the log is needed.
     Manifest {
         /// The engine's directory.
         dir: PathBuf,
     },
-    /// Prints the tables of every level.
+    /// Prints the tables of every level, and the blob files.
     Levels {
         /// The engine's directory.
         dir: PathBuf,
@@ -57,6 +65,7 @@ pub(super) fn run(args: &LsmArgs, output: Output) -> Result<(), Failure> {
     match &args.command {
         LsmCommand::Wal { file, entries } => wal(file, *entries, output),
         LsmCommand::Table { file, entries } => one_table(file, *entries, output),
+        LsmCommand::Blob { file, entries } => one_blob(file, *entries, output),
         LsmCommand::Manifest { dir } => manifest(dir, output),
         LsmCommand::Levels { dir } => levels(dir, output),
         LsmCommand::Verify { dir } => verify(dir, output),
@@ -190,6 +199,48 @@ fn one_table(file: &Path, entries: bool, output: Output) -> Result<(), Failure> 
     lines.end()
 }
 
+fn one_blob(file: &Path, entries: bool, output: Output) -> Result<(), Failure> {
+    let mut lines = Lines { output, failed: None };
+    let (mut values, mut bytes, mut stored) = (0u64, 0u64, 0u64);
+    let read = inspect::blob(&StdFs, file, &mut |entry| {
+        values += 1;
+        bytes += entry.value_bytes as u64;
+        stored += entry.stored_bytes as u64;
+        if entries {
+            lines.say(
+                &json!({
+                    "offset": entry.offset, "key_base64": STANDARD.encode(&entry.key),
+                    "value_bytes": entry.value_bytes, "stored_bytes": entry.stored_bytes
+                }),
+                &format!(
+                    "{:>10}  {} ({} bytes, stored as {})",
+                    entry.offset,
+                    shown(&entry.key),
+                    entry.value_bytes,
+                    entry.stored_bytes
+                ),
+            );
+        }
+    });
+    read.map_err(failure)?;
+    let name = file.display();
+    lines.say(
+        &json!({
+            "file": file, "values": values, "value_bytes": bytes, "stored_bytes": stored
+        }),
+        &format!(
+            "{name}: {values} values, {bytes} bytes, stored as {stored}; every checksum holds"
+        ),
+    );
+    lines.end()
+}
+
+fn blob_json(tree: &str, info: &BlobInfo) -> Value {
+    json!({
+        "file": info.file, "tree": tree, "bytes": info.bytes, "live_bytes": info.live_bytes,
+    })
+}
+
 fn manifest(dir: &Path, output: Output) -> Result<(), Failure> {
     let found = inspect::manifest(&StdFs, dir).map_err(failure)?;
     if output.json {
@@ -201,6 +252,13 @@ fn manifest(dir: &Path, output: Output) -> Result<(), Failure> {
                     "id": tree.id, "name": tree.config.name, "merge": tree.merge,
                     "flushed": tree.flushed, "tables": tree.tables.len(),
                     "compression": format!("{:?}", tree.config.compression),
+                    "bottom_compression":
+                        tree.config.bottom_compression.map(|bottom| format!("{bottom:?}")),
+                    "blobs": tree.config.blobs.map(|blobs| json!({
+                        "threshold": blobs.threshold,
+                        "garbage_percent": blobs.garbage_percent,
+                        "oldest_percent": blobs.oldest_percent,
+                    })),
                     "compaction": format!("{:?}", tree.config.compaction),
                     "block_bytes": tree.config.block_bytes,
                     "memtable_bytes": tree.config.memtable_bytes,
@@ -244,7 +302,11 @@ fn levels(dir: &Path, output: Output) -> Result<(), Failure> {
     let tables = found.trees.iter().flat_map(|tree| &tree.tables);
     if output.json {
         let tables: Vec<_> = tables.map(table_json).collect();
-        return output.line(json!({ "tables": tables }));
+        let of_tree = |tree: &TreeInfo| -> Vec<Value> {
+            tree.blobs.iter().map(|info| blob_json(&tree.config.name, info)).collect()
+        };
+        let blobs: Vec<_> = found.trees.iter().flat_map(of_tree).collect();
+        return output.line(json!({ "tables": tables, "blobs": blobs }));
     }
     let mut listing = table(["tree", "level", "table", "bytes", "versions", "from", "to"]);
     for info in tables {
@@ -258,6 +320,22 @@ fn levels(dir: &Path, output: Output) -> Result<(), Failure> {
             shown(&info.smallest),
             shown(&info.largest),
         ]);
+    }
+    output.line(listing)?;
+    if found.trees.iter().all(|tree| tree.blobs.is_empty()) {
+        return Ok(());
+    }
+    let mut listing = table(["tree", "blob file", "bytes", "live"]);
+    for tree in &found.trees {
+        for info in &tree.blobs {
+            let name = info.file.file_name().map(|name| name.to_string_lossy().into_owned());
+            listing.add_row([
+                tree.config.name.clone(),
+                name.unwrap_or_default(),
+                info.bytes.to_string(),
+                info.live_bytes.to_string(),
+            ]);
+        }
     }
     output.line(listing)
 }
