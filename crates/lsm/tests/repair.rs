@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::oracle::{State, TREES, Write, apply, batch, check, ingest, read_all, trees, write};
 use common::{DIR, open_small, settings, small};
 use meridian_lsm::{Blobs, Compression, Error, RepairReport, TreeConfig, repair};
-use meridian_vfs::{CrashChoice, Fs, MemFs};
+use meridian_vfs::{CrashChoice, Fs, MemFs, StdFs};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -404,4 +404,26 @@ fn without_the_list_of_trees_tables_tell_their_names() {
     assert_eq!(names, TREES);
     let (db, _) = open_small(&disk).unwrap();
     assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
+}
+
+#[test]
+fn tables_of_version_1_are_set_aside_and_kept() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1-table");
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    disk.create_dir_all(DIR.as_ref()).unwrap();
+    for name in StdFs.list(&from).unwrap().iter().filter(|name| !name.ends_with("MANIFEST")) {
+        let bytes = meridian_vfs::read_all(&StdFs, &from.join(name)).unwrap();
+        disk.create(&Path::new(DIR).join(name)).unwrap().append(&bytes).unwrap();
+    }
+    let tables = tables(&*disk);
+    let report = repaired(&disk);
+    let aside: Vec<_> = report.set_aside.iter().map(|aside| aside.file.clone()).collect();
+    assert_eq!(aside, tables);
+    assert!(report.set_aside.iter().all(|aside| aside.why.contains("version 1")), "{report:?}");
+    // Nobody knows the trees of what is in the log.
+    assert!(!report.unknown_trees.is_empty() && !report.is_complete());
+    open_small(&disk).unwrap().0.verify().unwrap();
+    for table in aside {
+        assert!(disk.exists(&table.with_extension("sst.aside")).unwrap());
+    }
 }

@@ -156,3 +156,149 @@ fn flushed_twice(found: &BTreeMap<u64, Found>, judged: &mut Judged) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::Verdict::{Dropped, Live, Replaced, Superfluous, Unfinished};
+    use super::*;
+    use crate::options::TreeConfig;
+    use crate::version::edit::{Change, TableTimes, TreeRecord};
+
+    /// A table of tree 1 whose only write, and how far it was flushed, is its id.
+    fn table(id: u64, inputs: &[u64], replaced: &[u64]) -> Found {
+        let origin = Origin {
+            tree: 1,
+            table: id,
+            flushed: id,
+            inputs: inputs.to_vec(),
+            replaced: replaced.to_vec(),
+            ..Origin::default()
+        };
+        let record = TableRecord {
+            id,
+            level: 0,
+            bytes: 0,
+            digest: [0; 32],
+            smallest: Bytes::new(),
+            largest: Bytes::new(),
+            min_seqno: id,
+            max_seqno: id,
+            entries: 1,
+            deletes: 0,
+            times: TableTimes::default(),
+            blobs: Vec::new(),
+        };
+        Found { record, origin }
+    }
+
+    fn ingested(id: u64) -> Found {
+        let mut table = table(id, &[], &[]);
+        table.origin.ingested = true;
+        table
+    }
+
+    /// Tree 1 of at most two, with these tables.
+    fn noted(tables: &[u64], obsolete: &[u64]) -> Trees {
+        let mut trees = Trees {
+            tables: tables.iter().copied().collect(),
+            obsolete: obsolete.iter().copied().collect(),
+            ..Trees::default()
+        };
+        let record = TreeRecord::new(1, &TreeConfig::new("t"));
+        trees.state.apply(&Change::CreateTree(record)).unwrap();
+        trees.state.next_tree = 3;
+        trees
+    }
+
+    fn judged(found: &[Found], damaged: &[u64], noted: Option<&Trees>) -> Judged {
+        let found = found.iter().map(|table| (table.record.id, table.clone())).collect();
+        judge(&found, &damaged.iter().copied().collect(), noted)
+    }
+
+    fn verdicts(found: &[Found], noted: Option<&Trees>) -> Vec<Verdict> {
+        judged(found, &[], noted).verdicts.into_values().collect()
+    }
+
+    #[test]
+    fn a_merge_has_ended_when_an_input_is_gone() {
+        let merged = [table(2, &[], &[]), table(3, &[1, 2], &[]), table(4, &[1, 2], &[])];
+        assert_eq!(verdicts(&merged, None), [Replaced, Live, Live]);
+    }
+
+    #[test]
+    fn a_merge_with_all_its_inputs_has_not() {
+        let begun = [table(1, &[], &[]), table(2, &[], &[]), table(3, &[1, 2], &[])];
+        assert_eq!(verdicts(&begun, None), [Live, Live, Superfluous]);
+        assert_eq!(verdicts(&begun, Some(&noted(&[], &[]))), [Live, Live, Superfluous]);
+        // Unless somebody knows its output.
+        assert_eq!(verdicts(&begun, Some(&noted(&[3], &[]))), [Replaced, Replaced, Live]);
+        assert_eq!(verdicts(&begun, Some(&noted(&[], &[1]))), [Replaced, Replaced, Live]);
+        let merged_on = [&begun[..], &[table(5, &[3], &[])]].concat();
+        assert_eq!(verdicts(&merged_on, None), [Replaced, Replaced, Live, Superfluous]);
+    }
+
+    #[test]
+    fn a_later_merge_of_one_output_tells_that_the_first_one_ended() {
+        // 1 and 2 became 3 and 4; of these 4 became 5. Readers hold the files of 1 and 2.
+        let held = [table(1, &[], &[]), table(2, &[], &[]), table(3, &[1, 2], &[])];
+        let all = [&held[..], &[table(5, &[4], &[1, 2])]].concat();
+        assert_eq!(verdicts(&all, None), [Replaced, Replaced, Live, Live]);
+        // What was left of 4 is nothing: only `TREES` knows.
+        assert_eq!(verdicts(&held, Some(&noted(&[3], &[1, 2, 4]))), [Replaced, Replaced, Live]);
+    }
+
+    #[test]
+    fn what_a_failed_merge_left_does_not_tell_that_it_ended() {
+        let failed = [table(1, &[], &[]), table(2, &[1], &[]), table(3, &[9], &[2])];
+        assert_eq!(verdicts(&failed, None), [Live, Replaced, Live]);
+        let again = [table(2, &[1], &[]), table(3, &[1], &[2])];
+        assert_eq!(verdicts(&again, None), [Replaced, Live]);
+    }
+
+    #[test]
+    fn an_ingest_has_ended_when_somebody_knows_its_tables() {
+        let two = [ingested(1), ingested(2)];
+        assert_eq!(verdicts(&two, Some(&noted(&[], &[]))), [Unfinished, Unfinished]);
+        assert_eq!(verdicts(&two, Some(&noted(&[1, 2], &[]))), [Live, Live]);
+        let merging = [ingested(1), ingested(2), table(3, &[1, 2], &[])];
+        assert_eq!(verdicts(&merging, Some(&noted(&[], &[]))), [Live, Live, Superfluous]);
+        // Without `TREES` nobody can know; data is kept rather than lost.
+        assert_eq!(verdicts(&two, None), [Live, Live]);
+    }
+
+    #[test]
+    fn of_two_flushes_of_the_same_writes_the_later_one_counts() {
+        let mut again = table(2, &[], &[]);
+        again.record.min_seqno = 1;
+        assert_eq!(verdicts(&[table(1, &[], &[]), again.clone()], None), [Superfluous, Live]);
+        again.origin.tree = 2;
+        assert_eq!(verdicts(&[table(1, &[], &[]), again], None), [Live, Live]);
+    }
+
+    #[test]
+    fn a_dropped_trees_tables_are_nobodys() {
+        let mut other = table(1, &[], &[]);
+        other.origin.tree = 2;
+        assert_eq!(verdicts(&[other.clone()], Some(&noted(&[], &[]))), [Dropped]);
+        assert_eq!(verdicts(&[other], None), [Live]);
+    }
+
+    #[test]
+    fn a_damaged_input_leaves_a_doubt_and_everything_else_in_use() {
+        let found = [table(1, &[], &[]), table(3, &[1, 2], &[])];
+        let judged = judged(&found, &[2], None);
+        assert_eq!(judged.verdicts.into_values().collect::<Vec<_>>(), [Live, Live]);
+        assert_eq!(judged.doubtful, [1].into());
+    }
+
+    #[test]
+    fn how_far_a_tree_was_flushed_no_failed_flush_tells() {
+        let found = [table(1, &[], &[]), table(5, &[], &[]), table(3, &[0], &[5])];
+        assert_eq!(judged(&found, &[], None).flushed, [(1, 3)].into());
+        let mut known = noted(&[], &[]);
+        known.state.apply(&Change::Flushed { tree: 1, seqno: 4 }).unwrap();
+        assert_eq!(judged(&found, &[], Some(&known)).flushed, [(1, 4)].into());
+    }
+}
