@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use meridian_lsm::RepairReport;
 use meridian_lsm::inspect::{self, BlobInfo, TableInfo, TreeInfo, WalItem};
 use meridian_vfs::StdFs;
 use serde_json::{Value, json};
@@ -59,6 +61,14 @@ enum LsmCommand {
         /// The engine's directory.
         dir: PathBuf,
     },
+    /// Writes a lost or damaged manifest anew from the tables and the log, or says how it would.
+    Repair {
+        /// The engine's directory.
+        dir: PathBuf,
+        /// Do it. Without this nothing is changed.
+        #[arg(long)]
+        apply: bool,
+    },
 }
 
 pub(super) fn run(args: &LsmArgs, output: Output) -> Result<(), Failure> {
@@ -69,6 +79,7 @@ pub(super) fn run(args: &LsmArgs, output: Output) -> Result<(), Failure> {
         LsmCommand::Manifest { dir } => manifest(dir, output),
         LsmCommand::Levels { dir } => levels(dir, output),
         LsmCommand::Verify { dir } => verify(dir, output),
+        LsmCommand::Repair { dir, apply } => repair(dir, *apply, output),
     }
 }
 
@@ -352,4 +363,71 @@ fn verify(dir: &Path, output: Output) -> Result<(), Failure> {
         &json!({ "sound": true, "files": files, "bytes": bytes }),
         format_args!("{files} files, {bytes} bytes: all sound"),
     )
+}
+
+fn repair(dir: &Path, apply: bool, output: Output) -> Result<(), Failure> {
+    let report = meridian_lsm::repair(Arc::new(StdFs), dir, &[], apply).map_err(failure)?;
+    let trees: Vec<_> = report
+        .trees
+        .iter()
+        .map(|tree| {
+            json!({
+                "id": tree.id, "name": tree.name, "tables": tree.tables, "entries": tree.entries,
+                "merged": tree.merged, "doubtful": tree.doubtful
+            })
+        })
+        .collect();
+    let aside: Vec<_> = report
+        .set_aside
+        .iter()
+        .map(|aside| json!({ "file": aside.file, "why": aside.why }))
+        .collect();
+    output.answer(
+        &json!({
+            "manifest": report.manifest, "trees_known": report.trees_known, "trees": trees,
+            "set_aside": aside, "replaced": report.replaced, "missing": report.missing,
+            "unknown_trees": report.unknown_trees, "lost_writes": report.lost_writes,
+            "unknown_operators": report.unknown_operators, "complete": report.is_complete(),
+            "applied": report.applied,
+        }),
+        told(&report),
+    )
+}
+
+fn told(report: &RepairReport) -> String {
+    let mut lines = vec![match &report.manifest {
+        Some(what) => format!("manifest: {what}"),
+        None => "manifest: sound".to_owned(),
+    }];
+    if !report.trees_known {
+        lines.push("the list of trees is lost: only tables tell of them".to_owned());
+    }
+    for tree in &report.trees {
+        let note = match (tree.doubtful, tree.merged) {
+            (true, _) => ", all of them: it cannot be told which count",
+            (false, true) => ", to be merged into one run",
+            (false, false) => "",
+        };
+        let (name, tables, entries) = (&tree.name, tree.tables, tree.entries);
+        lines.push(format!("tree {name}: {tables} tables, {entries} versions{note}"));
+    }
+    let aside = report.set_aside.iter();
+    lines.extend(aside.map(|aside| format!("set aside {}: {}", aside.file.display(), aside.why)));
+    lines.extend(report.missing.iter().map(|file| format!("missing {}", file.display())));
+    if let Some((after, before)) = report.lost_writes {
+        lines.push(format!("lost: writes after {after} and before {before}"));
+    }
+    let unknown = report.unknown_trees.iter();
+    lines.extend(unknown.map(|tree| format!("lost: what the log has of tree {tree}")));
+    let operators = report.unknown_operators.iter();
+    lines.extend(operators.map(|tree| format!("tree {tree}: its settings are not known")));
+    let complete = if report.is_complete() { "nothing is lost" } else { "data may be missing" };
+    lines.push(
+        match (report.applied, &report.manifest, report.set_aside.len(), report.missing.len()) {
+            (true, ..) => format!("repaired; {complete}"),
+            (false, None, 0, 0) => "there is nothing to repair".to_owned(),
+            (false, ..) => format!("{complete}; nothing was changed: --apply does it"),
+        },
+    );
+    lines.join("\n")
 }
