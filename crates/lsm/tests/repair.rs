@@ -378,6 +378,15 @@ fn a_damaged_table_is_set_aside_and_named_with_or_without_a_manifest() {
 }
 
 #[test]
+fn where_no_database_was_none_is_made() {
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    disk.create_dir_all(DIR.as_ref()).unwrap();
+    let told = repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap_err();
+    assert!(matches!(told, Error::InvalidArgument { .. }), "{told}");
+    assert!(!disk.exists(&manifest()).unwrap());
+}
+
+#[test]
 fn a_missing_table_is_named() {
     let (memory, _) = build();
     let table = tables(&memory).pop().unwrap();

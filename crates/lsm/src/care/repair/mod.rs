@@ -111,7 +111,8 @@ impl RepairReport {
 /// `apply` nothing is changed.
 ///
 /// # Errors
-/// [`Error::InvalidArgument`] when a merge operator has to be known and is not. [`Error::Io`]: the
+/// [`Error::InvalidArgument`] when there is no database, or a merge operator has to be known and is
+/// not. [`Error::Io`]: the
 /// repair may be tried again, wherever it was stopped.
 pub fn repair(
     fs: Arc<dyn Fs>,
@@ -219,6 +220,9 @@ fn rebuild<'a>(
     let mut tables = survey::tables(&*fs, dir)?;
     let found = std::mem::take(&mut tables.found);
     let log = survey::log(&*fs, dir)?;
+    if noted.is_none() && found.is_empty() && tables.aside.is_empty() && log.floor == 0 {
+        return Err(Error::invalid(format!("there is no database in {}", dir.display())));
+    }
     let judged = judge(&found, &tables.damaged, noted.as_ref());
     report.trees_known = noted.is_some();
     report.set_aside = std::mem::take(&mut tables.aside);
