@@ -1,10 +1,11 @@
-//! The file `TREES`: what tables cannot say of themselves, beside the manifest in case that is lost.
-//! Which trees there are and how they are set up, up to where each was flushed when that left no
-//! table, which tables are part of the state, and which were replaced by nothing.
+//! The file `TREES`: what tables cannot say of themselves, beside the manifest in case that is
+//! lost. Which trees there are and how they are set up, up to where each was flushed when that left
+//! no table, which tables are part of the state, and which were replaced by nothing.
 //!
 //! A header as the manifest's with a magic of its own, and one record of changes in its format:
-//! `NextIds`; `WalFloor` of segment 0 with the last write to a tree that was dropped; for each tree `CreateTree`, `Flushed`, and a `MoveTable` for each of its tables; for
-//! each table that nothing needs any more a `RemoveTable` of tree 0.
+//! `NextIds`; `WalFloor` of segment 0 with the last write to a tree that was dropped; for each tree
+//! `CreateTree`, `Flushed`, and a `MoveTable` for each of its tables; for each table that nothing
+//! needs any more a `RemoveTable` of tree 0.
 //!
 //! INVARIANT: it is written under the manifest's lock behind the edit that asks for it, and before
 //! anything relies on that (a tree written to, a file removed). Between two writes it may be old:

@@ -1,8 +1,8 @@
 //! Which of the tables that were found are the database's: from what they say of each other.
 //!
 //! A table that was merged away and not yet removed must not count: what the merge dropped with its
-//! tombstone would be back. Nor must one that a merge began and did not end count beside its inputs:
-//! operands that it joined would count twice. The rules:
+//! tombstone would be back. Nor must one that a merge began and did not end count beside its
+//! inputs: operands that it joined would count twice. The rules:
 //! - what any table, or `TREES`, calls replaced is no part of anything;
 //! - a merge has ended if an input of it is replaced or gone, or if one of its outputs is known to
 //!   have been part of a version: an input of another merge, or named in `TREES`. Its inputs are
@@ -59,8 +59,8 @@ impl Judged {
     }
 }
 
-/// `damaged`: tables that are there, and cannot be read. A table whose blob files are gone is neither:
-/// those go only when it is replaced.
+/// `damaged`: tables that are there, and cannot be read. A table whose blob files are gone is
+/// neither: those go only when it is replaced.
 pub(super) fn judge(
     found: &BTreeMap<u64, Found>,
     damaged: &BTreeSet<u64>,
