@@ -28,6 +28,9 @@ pub(crate) enum Kind {
     Sled,
     /// `redb`.
     Redb,
+    /// RocksDB, through `rocksdb`.
+    #[cfg(feature = "rocksdb")]
+    Rocksdb,
 }
 
 /// What is the same for all engines.
@@ -67,6 +70,8 @@ impl Kind {
             Self::Fjall => "fjall",
             Self::Sled => "sled",
             Self::Redb => "redb",
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => "rocksdb",
         }
     }
 
@@ -77,6 +82,8 @@ impl Kind {
             Self::Fjall => Arc::new(engines::fjall::Fjall::open(dir, settings)?),
             Self::Sled => Arc::new(engines::sled::Sled::open(dir, settings)?),
             Self::Redb => Arc::new(engines::redb::Redb::open(dir, settings)?),
+            #[cfg(feature = "rocksdb")]
+            Self::Rocksdb => Arc::new(engines::rocksdb::Rocksdb::open(dir, settings)?),
         })
     }
 }

@@ -309,7 +309,7 @@ fn the_log_lets_go_of_what_is_in_tables() {
     let value = vec![7; 1 << 20];
     for key in 0..160_u32 {
         let mut batch = WriteBatch::new();
-        batch.put(&tree, key.to_be_bytes().to_vec(), value.clone());
+        batch.put(&tree, key.to_be_bytes(), value.clone());
         db.write(batch).unwrap();
         while db.poll_job().unwrap() {}
     }

@@ -79,10 +79,12 @@ impl Engine for Lsm {
     fn scan(&self, from: &[u8], limit: usize, see: &mut dyn FnMut(&[u8], &[u8])) -> Result<usize> {
         let from = bytes::Bytes::copy_from_slice(from);
         let range = (Bound::Included(from), Bound::Unbounded);
+        let mut rows = self.tree.scan(range, &self.db.snapshot());
         let mut count = 0;
-        for entry in self.tree.scan(range, &self.db.snapshot()).take(limit) {
-            let (key, value) = entry?;
-            see(&key, &value);
+        while count < limit
+            && let Some((key, value)) = rows.next_ref()?
+        {
+            see(key, value);
             count += 1;
         }
         Ok(count)
