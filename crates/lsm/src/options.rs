@@ -1,6 +1,7 @@
 //! Every setting: its unit, default, and why. Worst-case memory of a database is
-//! `memtable_total_bytes` plus one batch for each writing thread, `block_cache_bytes`, filters and
-//! indexes (about 1.7 bytes a key), and [`WAL_BUFFER_BYTES`] twice.
+//! `memtable_total_bytes` plus one batch for each writing thread, `block_cache_bytes` (or the
+//! filters and indexes, about 1.7 bytes a key, and an eighth of it, where that is more), and
+//! [`WAL_BUFFER_BYTES`] twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +103,8 @@ pub enum RateLimit {
 pub struct DbOptions {
     /// When a write is durable. Default: every 100 ms or 1000 batches.
     pub sync: SyncPolicy,
-    /// Bytes of uncompressed blocks kept in memory, all trees together. Default 32 MiB: a node of
+    /// Bytes of uncompressed blocks, indexes and filters kept in memory, all trees together (indexes
+    /// and filters stay; blocks have the rest, an eighth at least). Default 32 MiB: a node of
     /// a development cluster stays small; give a server a third of its memory.
     pub block_cache_bytes: u64,
     /// Bytes of all memtables, active and sealed; beyond it the largest active one is sealed.

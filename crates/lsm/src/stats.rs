@@ -215,7 +215,7 @@ fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
         blob_bytes: blobs.values().map(|used| used.file.record.bytes).sum(),
         blob_live_bytes: blobs.values().map(|used| used.live).sum(),
         approximate_entries: in_memory as u64 + in_tables,
-        pinned_bytes: view.version.tables().map(|table| table.pinned_bytes() as u64).sum(),
+        pinned_bytes: view.version.tables().map(|table| table.pinned_bytes()).sum(),
         flushes: load(&counters.flushes),
         flushed_bytes: load(&counters.flushed_bytes),
         compactions: load(&counters.compactions),

@@ -9,7 +9,7 @@ use super::settle::Waiters;
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{SyncPolicy, WAL_BUFFER_BYTES, WAL_SEGMENT_SEALED_BYTES};
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wal::format::CHUNK_HEADER;
 use crate::wal::writer::{Refused, WalWriter};
@@ -216,9 +216,14 @@ impl Log {
         } else if before != now {
             self.settle(before, now);
         }
-        if self.policy == SyncPolicy::Always && self.pending.load(Ordering::Acquire) > 0 {
-            // Those in it came while the end of the log was taken, and sleep.
-            self.wake_thread();
+        if self.policy == SyncPolicy::Always {
+            // Pairs with the fence in `try_lead`: either that one finds the end of the log free, or
+            // this one sees its batch.
+            fence(Ordering::SeqCst);
+            if self.pending.load(Ordering::Acquire) > 0 {
+                // Those in it came while the end of the log was taken, and sleep.
+                self.wake_thread();
+            }
         }
         done
     }
@@ -226,6 +231,7 @@ impl Log {
     /// Writes and syncs what gathers, if nobody is at the end of the log now and `seqno` is not
     /// durable yet. Says whether it was free.
     pub(super) fn try_lead(&self, seqno: Seqno) -> Result<bool, Error> {
+        fence(Ordering::SeqCst);
         let Some(tail) = self.tail.try_lock() else { return Ok(false) };
         let lead = |tail: &mut Tail| match self.durable() < seqno {
             true => self.lead_locked(tail),

@@ -1,8 +1,12 @@
 //! The block cache: raw blocks by table and offset, bounded in bytes, shared by all trees. Sharded
 //! and scan-resistant (S3-FIFO): a block has to be asked for twice to push out what is hot.
+//!
+//! The indexes and filters of open tables stay in memory; they count, and blocks have the rest.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -12,6 +16,10 @@ use super::block::Block;
 const OVERHEAD: u64 = 96;
 /// Expected bytes of a block: sizes the cache's table, no more.
 const USUAL_BLOCK: u64 = 8 << 10;
+
+/// Blocks keep this share of the bound, whatever is pinned: without any, each read would go to the
+/// disk. One part in so many.
+const LEAST_SHARE: u64 = 8;
 
 #[derive(Clone)]
 struct Bytes;
@@ -24,6 +32,8 @@ impl Weighter<(u64, u64), Block> for Bytes {
 
 pub(crate) struct BlockCache {
     blocks: Cache<(u64, u64), Block, Bytes>,
+    bound: u64,
+    pinned: Mutex<u64>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -31,9 +41,11 @@ pub(crate) struct BlockCache {
 /// Figures of the block cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Bytes held.
+    /// Bytes of blocks.
     pub bytes: u64,
-    /// Bytes it may hold.
+    /// Bytes of indexes, filters and dictionaries, which stay.
+    pub pinned: u64,
+    /// Bytes that both may have together. More is pinned only where tables are too many for it.
     pub capacity: u64,
     /// Blocks found in it.
     pub hits: u64,
@@ -46,6 +58,8 @@ impl BlockCache {
         let items = usize::try_from(bytes / USUAL_BLOCK).unwrap_or(usize::MAX).max(16);
         Self {
             blocks: Cache::with_weighter(items, bytes, Bytes),
+            bound: bytes,
+            pinned: Mutex::new(0),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -73,10 +87,25 @@ impl BlockCache {
         self.blocks.weight().saturating_add(weight) <= self.blocks.capacity()
     }
 
+    /// Takes room from the blocks until what is returned is dropped.
+    pub(crate) fn pin(self: &Arc<Self>, bytes: u64) -> Pinned {
+        self.change_pinned(|pinned| pinned + bytes);
+        Pinned { cache: self.clone(), bytes }
+    }
+
+    fn change_pinned(&self, change: impl FnOnce(u64) -> u64) {
+        // Held meanwhile: the last change has the last word.
+        let mut pinned = self.pinned.lock();
+        *pinned = change(*pinned);
+        let least = self.bound / LEAST_SHARE;
+        self.blocks.set_capacity(self.bound.saturating_sub(*pinned).max(least));
+    }
+
     pub(crate) fn stats(&self) -> CacheStats {
         CacheStats {
             bytes: self.blocks.weight(),
-            capacity: self.blocks.capacity(),
+            pinned: *self.pinned.lock(),
+            capacity: self.bound,
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
         }
@@ -86,5 +115,42 @@ impl BlockCache {
 impl std::fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.stats().fmt(f)
+    }
+}
+
+/// Bytes that an open table keeps in memory.
+pub(crate) struct Pinned {
+    cache: Arc<BlockCache>,
+    bytes: u64,
+}
+
+impl Pinned {
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.cache.change_pinned(|pinned| pinned - self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pinned_takes_room_from_the_blocks() {
+        let cache = Arc::new(BlockCache::new(1 << 20));
+        let room = || cache.blocks.capacity();
+        let (first, second) = (cache.pin(1 << 18), cache.pin(1 << 18));
+        assert_eq!((room(), cache.stats().pinned, first.bytes()), (1 << 19, 1 << 19, 1 << 18));
+        let most = cache.pin(1 << 30);
+        assert_eq!(room(), 1 << 17);
+        drop((first, most));
+        assert_eq!(room(), 3 << 18);
+        drop(second);
+        assert_eq!((room(), cache.stats().pinned, cache.stats().capacity), (1 << 20, 0, 1 << 20));
     }
 }

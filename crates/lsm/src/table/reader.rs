@@ -11,7 +11,7 @@ use bytes::Bytes;
 use meridian_vfs::{File, Fs, read_exact_at};
 
 use super::block::{Block, Visited};
-use super::cache::BlockCache;
+use super::cache::{BlockCache, Pinned};
 use super::compress::{self, Dictionary};
 use super::filter::Filter;
 use super::format::{
@@ -38,6 +38,7 @@ pub(crate) struct Table {
     /// The blob files that it refers to, in the order of its record.
     blobs: Vec<Arc<BlobFile>>,
     cache: Arc<BlockCache>,
+    pinned: Pinned,
     /// No version after this one has it: its file goes when its last reader does.
     obsolete: AtomicBool,
     garbage: Arc<Garbage>,
@@ -99,8 +100,24 @@ impl Table {
                     .map_err(corrupt(meta.dictionary, "the dictionary cannot be decoded"))?,
             ),
         };
-        let blobs = Vec::new();
-        Ok(Self { record, path, file, index, filter, dictionary, blobs, cache, obsolete, garbage })
+        let (filter_bytes, dictionary_bytes) = (
+            filter.as_ref().map_or(0, Filter::bytes),
+            dictionary.as_ref().map_or(0, Dictionary::bytes),
+        );
+        let pinned = cache.pin((index.bytes() + filter_bytes + dictionary_bytes) as u64);
+        Ok(Self {
+            record,
+            path,
+            file,
+            index,
+            filter,
+            dictionary,
+            blobs: Vec::new(),
+            cache,
+            pinned,
+            obsolete,
+            garbage,
+        })
     }
 
     /// With the blob files that it refers to, out of `files`.
@@ -153,9 +170,8 @@ impl Table {
     }
 
     /// Bytes of index, filter and dictionary in memory.
-    pub(crate) fn pinned_bytes(&self) -> usize {
-        let dictionary = self.dictionary.as_ref().map_or(0, Dictionary::bytes);
-        self.index.bytes() + self.filter.as_ref().map_or(0, Filter::bytes) + dictionary
+    pub(crate) const fn pinned_bytes(&self) -> u64 {
+        self.pinned.bytes()
     }
 
     pub(crate) const fn index(&self) -> &Index {

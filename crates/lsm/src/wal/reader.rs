@@ -139,8 +139,12 @@ impl SegmentReader {
                 return Ok(SegmentEnd { valid: at, torn: 0, closed });
             }
             if let Some(end) = claimed.filter(|claimed| *claimed < at) {
-                let what = "the next segment says that this one ended here, which no chunk does";
-                sink.damaged(Damage { path: &self.path, from: end, to: at, what })?;
+                // A damaged header was told as a whole.
+                if at > SEGMENT_HEADER as u64 || matches!(self.head, Head::Sound(_)) {
+                    let what =
+                        "the next segment says that this one ended here, which no chunk does";
+                    sink.damaged(Damage { path: &self.path, from: end, to: at, what })?;
+                }
                 return Ok(SegmentEnd { valid: at, torn: 0, closed });
             }
             let Some((header, payload)) = self.chunk(at)? else {
