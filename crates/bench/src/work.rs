@@ -41,8 +41,9 @@ fn hex(number: u64) -> Key {
     key
 }
 
-/// Values: slices of a pool of noise. Half of each value repeats itself, so that LZ4 takes about
-/// half away; each begins with its key, so that a reader can tell whether it got the right one.
+/// Values: slices of a pool of noise. The second half of each repeats the first, so that LZ4 takes
+/// about half away (as `db_bench` of LevelDB and RocksDB makes them); each begins with its key, so
+/// that a reader can tell whether it got the right one.
 #[derive(Debug)]
 pub(crate) struct Values {
     pool: Vec<u8>,
@@ -64,7 +65,11 @@ impl Values {
         let noise = noise.saturating_sub(KEY_BYTES).min(rest.len());
         let room = (self.pool.len() - noise) as u64;
         let at = usize::try_from(mix(turn) % room).unwrap_or(0);
-        rest[..noise].copy_from_slice(&self.pool[at..at + noise]);
+        let (once, again) = rest.split_at_mut(noise);
+        once.copy_from_slice(&self.pool[at..at + noise]);
+        for (at, byte) in again.iter_mut().enumerate().take_while(|_| noise > 0) {
+            *byte = once[at % noise];
+        }
         &self.value
     }
 }
