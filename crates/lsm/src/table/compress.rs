@@ -21,6 +21,8 @@ pub(crate) const SAMPLE_BYTES: usize = 1 << 20;
 const SAMPLES_FOR_EACH: usize = 64;
 /// Bytes of the smallest dictionary that zstd takes.
 const LEAST_DICTIONARY: usize = 256;
+/// Bytes of blocks from which on a dictionary is trained.
+pub(crate) const LEAST_SAMPLES: usize = SAMPLES_FOR_EACH * LEAST_DICTIONARY;
 /// Largest dictionary that is read.
 const MOST_DICTIONARY: usize = SAMPLE_BYTES;
 
@@ -39,10 +41,10 @@ impl Trained {
     /// Trains a dictionary from blocks that lie behind each other in `samples`. `None`: there is too
     /// little, or nothing in common.
     pub(crate) fn train(samples: &[u8], sizes: &[usize], level: i32) -> Option<Self> {
-        let most = samples.len() / SAMPLES_FOR_EACH;
-        if most < LEAST_DICTIONARY {
+        if samples.len() < LEAST_SAMPLES {
             return None;
         }
+        let most = samples.len() / SAMPLES_FOR_EACH;
         let dictionary = zstd::dict::from_continuous(samples, sizes, most).ok()?;
         let mut encoder = zstd::bulk::Compressor::with_dictionary(level, &dictionary).ok()?;
         // The table says which one it is.
