@@ -32,6 +32,7 @@ mod coding;
 mod commit;
 mod compaction;
 mod db;
+mod digest;
 mod dir;
 mod error;
 mod flush;

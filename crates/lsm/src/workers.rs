@@ -167,17 +167,12 @@ fn write_and_sync(core: &Core, unsynced_since: &mut Option<Instant>) -> Result<(
         *unsynced_since = None;
         return Ok(());
     };
-    let due = match log.policy() {
-        SyncPolicy::Always => true,
-        SyncPolicy::Os => false,
-        SyncPolicy::Every { interval, writes } => {
-            let since = unsynced_since.get_or_insert_with(Instant::now);
-            batches >= writes || since.elapsed() >= interval
+    if let SyncPolicy::Every { interval, writes } = log.policy() {
+        let since = unsynced_since.get_or_insert_with(Instant::now);
+        if batches >= writes || since.elapsed() >= interval {
+            log.sync()?;
+            *unsynced_since = None;
         }
-    };
-    if due {
-        log.sync()?;
-        *unsynced_since = None;
     }
     Ok(())
 }

@@ -16,24 +16,6 @@ use meridian_lsm::{Db, Error, backup};
 use meridian_vfs::{CrashChoice, Fault, FaultFs, FaultRule, Fs, MemFs, Op};
 use parking_lot::Mutex;
 
-const OPS: [Op; 15] = [
-    Op::Create,
-    Op::CreateDir,
-    Op::Open,
-    Op::Append,
-    Op::Read,
-    Op::Sync,
-    Op::Length,
-    Op::Rename,
-    Op::Remove,
-    Op::List,
-    Op::SyncDir,
-    Op::Link,
-    Op::Exists,
-    Op::Reserve,
-    Op::Lock,
-];
-
 fn round(number: u8) -> Vec<Write> {
     vec![
         Write::Put(0, number, vec![number; 50]),
@@ -199,7 +181,7 @@ fn every_call(op: Op, fault: Fault, sticky: bool) -> usize {
 #[test]
 fn any_call_may_fail() {
     let failed: usize =
-        OPS.iter().map(|op| every_call(*op, Fault::Error(ErrorKind::Other), false)).sum();
+        Op::EVERY.iter().map(|op| every_call(*op, Fault::Error(ErrorKind::Other), false)).sum();
     assert!(failed > 200, "{failed}");
 }
 

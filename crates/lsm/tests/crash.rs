@@ -9,7 +9,9 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::oracle::{State, TREES, Write, apply, batch, ingest, read_all, trees, write};
+use common::oracle::{
+    State, TREES, Write, apply, batch, ingest, make_and_drop_another, read_all, trees, write,
+};
 use common::{open_small, open_small_in, settings};
 use meridian_lsm::Db;
 use meridian_vfs::{CrashChoice, Fs, MemFs};
@@ -137,15 +139,7 @@ fn run(steps: &[Step]) -> (Vec<State>, Vec<Cut>, Vec<usize>) {
             Step::Configure(tree, which) => {
                 db.create_tree(settings(TREES[*tree], *which)).unwrap();
             }
-            Step::Recreate => {
-                // A tree beside the two: made, filled, dropped; none of it may disturb them.
-                let extra = db.create_tree(common::config("extra")).unwrap();
-                let mut filler = meridian_lsm::WriteBatch::new();
-                filler.put(&extra, "k", "v");
-                db.write(filler).unwrap();
-                db.flush().unwrap();
-                db.drop_tree("extra").unwrap();
-            }
+            Step::Recreate => make_and_drop_another(&db),
         }
         progress.lock().synced = durable(&db, &ends);
     }

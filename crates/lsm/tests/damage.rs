@@ -8,7 +8,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::oracle::{State, Write, apply, batch, read_all, trees};
+use common::oracle::{State, read_all, trees, write_history};
 use common::{DIR, open_small};
 use meridian_lsm::Error;
 use meridian_vfs::{CrashChoice, Fs, MemFs};
@@ -18,25 +18,7 @@ fn build(cleanly: bool) -> (MemFs, State) {
     let fs = MemFs::new();
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
     let (db, _) = open_small(&disk).unwrap();
-    let mut state = State::new();
-    for round in 0..40u8 {
-        let writes: Vec<Write> = (0..6u8)
-            .map(|i| match (round + i) % 5 {
-                0 => Write::Delete(usize::from(i % 2), round.wrapping_mul(7).wrapping_add(i)),
-                1 | 2 => Write::Merge(usize::from(i % 2), i.wrapping_mul(5), round | 1),
-                _ => Write::Put(usize::from(i % 2), round.wrapping_add(i), vec![round; 90]),
-            })
-            .collect();
-        db.write(batch(&trees(&db), &writes)).unwrap();
-        apply(&mut state, &writes);
-        if round % 9 == 5 {
-            db.flush().unwrap();
-        }
-        if round == 23 {
-            while db.poll_job().unwrap() {}
-        }
-    }
-    db.sync().unwrap();
+    let state = write_history(&db);
     if cleanly {
         db.close().unwrap();
     }

@@ -165,21 +165,8 @@ fn script(disk: &Arc<dyn Fs>, states: &mut Vec<State>, synced: &mut usize) -> Re
 
 #[test]
 fn any_call_may_fail_and_nothing_synced_is_lost() {
-    let ops = [
-        Op::Create,
-        Op::Open,
-        Op::Append,
-        Op::Read,
-        Op::Sync,
-        Op::Length,
-        Op::Rename,
-        Op::Remove,
-        Op::List,
-        Op::SyncDir,
-        Op::Exists,
-    ];
     let mut failed = 0;
-    for op in ops {
+    for op in Op::EVERY {
         for nth in 1.. {
             let (fs, disk) = faulty();
             fs.inject(rule(op, "", nth, false, Fault::Error(ErrorKind::Other)));

@@ -8,9 +8,12 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::oracle::{State, TREES, Write, apply, batch, check, ingest, read_all, trees, write};
-use common::{DIR, open_small, settings, small};
-use meridian_lsm::{Blobs, Compression, Error, RepairReport, TreeConfig, repair};
+use common::oracle::{
+    State, TREES, Write, apply, batch, check, cut_at_every_sync, ingest, make_and_drop_another,
+    read_all, trees, write, write_history,
+};
+use common::{DIR, open_small, settings, small_trees};
+use meridian_lsm::{Error, RepairReport, repair};
 use meridian_vfs::{CrashChoice, Fs, MemFs, StdFs};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -19,15 +22,9 @@ fn manifest() -> std::path::PathBuf {
     Path::new(DIR).join("MANIFEST")
 }
 
-fn configs() -> Vec<TreeConfig> {
-    let blobs = Some(Blobs { threshold: 30, ..Blobs::default() });
-    let a = TreeConfig { blobs, ..small("a", Compression::Lz4) };
-    vec![a, small("b", Compression::None)]
-}
-
 fn repaired(disk: &Arc<dyn Fs>) -> RepairReport {
-    let planned = repair(disk.clone(), DIR.as_ref(), &configs(), false).unwrap();
-    let done = repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap();
+    let planned = repair(disk.clone(), DIR.as_ref(), &small_trees(), false).unwrap();
+    let done = repair(disk.clone(), DIR.as_ref(), &small_trees(), true).unwrap();
     assert!(!planned.applied && done.applied);
     assert_eq!(RepairReport { applied: true, ..planned }, done);
     done
@@ -152,14 +149,7 @@ fn run(steps: &[Step]) {
             Step::Configure(tree, which) => {
                 db.create_tree(settings(TREES[*tree], *which)).unwrap();
             }
-            Step::Recreate => {
-                let extra = db.create_tree(common::config("extra")).unwrap();
-                let mut filler = meridian_lsm::WriteBatch::new();
-                filler.put(&extra, "k", "v");
-                db.write(filler).unwrap();
-                db.flush().unwrap();
-                db.drop_tree("extra").unwrap();
-            }
+            Step::Recreate => make_and_drop_another(&db),
             Step::Clear => {
                 let writes = clear(&now);
                 db.write(batch(&trees(&db), &writes)).unwrap();
@@ -198,17 +188,10 @@ fn cuts(steps: &[Step]) -> (Vec<State>, Vec<Cut>) {
     let (db, _) = open_small(&disk).unwrap();
     let taken = Arc::new(Mutex::new((0, 0, Vec::new())));
     let hooked = taken.clone();
-    memory.set_sync_hook(move |fs, point| {
-        for choice in [
-            CrashChoice::LoseUnsynced,
-            CrashChoice::KeepEverything,
-            CrashChoice::Torn(point.number),
-        ] {
-            let disk = fs.crash_clone(choice);
-            let mut taken = hooked.lock();
-            let (synced, begun) = (taken.0, taken.1);
-            taken.2.push((disk, format!("{choice:?} at {point:?}"), synced, begun));
-        }
+    cut_at_every_sync(&memory, move |disk, what| {
+        let mut taken = hooked.lock();
+        let (synced, begun) = (taken.0, taken.1);
+        taken.2.push((disk, what, synced, begun));
     });
     let mut states = vec![State::new()];
     let mut ends = Vec::new();
@@ -288,25 +271,7 @@ fn build() -> (MemFs, State) {
     let memory = MemFs::new();
     let disk: Arc<dyn Fs> = Arc::new(memory.clone());
     let (db, _) = open_small(&disk).unwrap();
-    let mut state = State::new();
-    for round in 0..40u8 {
-        let writes: Vec<Write> = (0..6u8)
-            .map(|i| match (round + i) % 5 {
-                0 => Write::Delete(usize::from(i % 2), round.wrapping_mul(7).wrapping_add(i)),
-                1 | 2 => Write::Merge(usize::from(i % 2), i.wrapping_mul(5), round | 1),
-                _ => Write::Put(usize::from(i % 2), round.wrapping_add(i), vec![round; 90]),
-            })
-            .collect();
-        db.write(batch(&trees(&db), &writes)).unwrap();
-        apply(&mut state, &writes);
-        if round % 9 == 5 {
-            db.flush().unwrap();
-        }
-        if round == 23 {
-            while db.poll_job().unwrap() {}
-        }
-    }
-    db.sync().unwrap();
+    let state = write_history(&db);
     (memory, state)
 }
 
@@ -323,15 +288,7 @@ fn a_repair_that_is_stopped_anywhere_is_begun_again() {
     lose(&memory, Loss::Cut(30));
     let cuts = Arc::new(Mutex::new(Vec::new()));
     let taken = cuts.clone();
-    memory.set_sync_hook(move |fs, point| {
-        for choice in [
-            CrashChoice::LoseUnsynced,
-            CrashChoice::KeepEverything,
-            CrashChoice::Torn(point.number),
-        ] {
-            taken.lock().push(fs.crash_clone(choice));
-        }
-    });
+    cut_at_every_sync(&memory, move |disk, _what| taken.lock().push(disk));
     let first = repaired(&disk);
     memory.clear_sync_hook();
     assert!(first.is_complete() && first.manifest.is_some(), "{first:?}");
@@ -339,13 +296,13 @@ fn a_repair_that_is_stopped_anywhere_is_begun_again() {
     assert!(cuts.len() > 5, "{}", cuts.len());
     for cut in cuts {
         let disk: Arc<dyn Fs> = Arc::new(cut);
-        repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap();
+        repair(disk.clone(), DIR.as_ref(), &small_trees(), true).unwrap();
         let (db, _) = open_small(&disk).unwrap();
         assert_eq!(read_all(&db, &db.snapshot()).unwrap(), state);
         db.verify().unwrap();
     }
     // A second one finds nothing to do.
-    let again = repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap();
+    let again = repair(disk.clone(), DIR.as_ref(), &small_trees(), true).unwrap();
     assert!(again.manifest.is_none() && !again.applied && again.is_complete());
     assert!(disk.exists(&Path::new(DIR).join("MANIFEST.damaged")).unwrap());
 }
@@ -381,7 +338,7 @@ fn a_damaged_table_is_set_aside_and_named_with_or_without_a_manifest() {
 fn where_no_database_was_none_is_made() {
     let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
     disk.create_dir_all(DIR.as_ref()).unwrap();
-    let told = repair(disk.clone(), DIR.as_ref(), &configs(), true).unwrap_err();
+    let told = repair(disk.clone(), DIR.as_ref(), &small_trees(), true).unwrap_err();
     assert!(matches!(told, Error::InvalidArgument { .. }), "{told}");
     assert!(!disk.exists(&manifest()).unwrap());
 }

@@ -8,10 +8,13 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::oracle::{State, Write, apply, batch, check, drop_one, read_all, trees, write};
+use common::oracle::{
+    State, Write, apply, batch, check, check_merged, cut_at_every_sync, drop_one, read_all, trees,
+    write,
+};
 use common::{DIR, small, small_options, strategies};
 use meridian_lsm::{Compression, Db, Error, TreeConfig};
-use meridian_vfs::{CrashChoice, Fs, MemFs};
+use meridian_vfs::{Fs, MemFs};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -101,13 +104,7 @@ fn run(first: usize, steps: &[Step]) {
     }
     check(&db, &db.snapshot(), &now);
     drop(snapshots);
-    db.compact("a").unwrap();
-    db.compact("b").unwrap();
-    check(&db, &db.snapshot(), &now);
-    db.verify().unwrap();
-    let stats = db.stats();
-    let entries: u64 = stats.trees.iter().map(|tree| tree.approximate_entries).sum();
-    assert_eq!(entries, now.len() as u64);
+    check_merged(&db, &now);
 }
 
 fn settle(db: &Db) {
@@ -131,17 +128,10 @@ fn cuts(strategies: &[usize], batches: &[Vec<Write>]) -> (Vec<State>, Vec<Cut>) 
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
     let taken = Arc::new(Mutex::new((0, 0, Vec::new())));
     let hooked = taken.clone();
-    fs.set_sync_hook(move |fs, point| {
-        for choice in [
-            CrashChoice::LoseUnsynced,
-            CrashChoice::KeepEverything,
-            CrashChoice::Torn(point.number),
-        ] {
-            let disk = fs.crash_clone(choice);
-            let mut taken = hooked.lock();
-            let (synced, begun) = (taken.0, taken.1);
-            taken.2.push((disk, synced, begun));
-        }
+    cut_at_every_sync(&fs, move |disk, _what| {
+        let mut taken = hooked.lock();
+        let (synced, begun) = (taken.0, taken.1);
+        taken.2.push((disk, synced, begun));
     });
     let db = open(&disk, strategies[0]).unwrap();
     let mut states = vec![State::new()];

@@ -39,6 +39,27 @@ pub enum Op {
     Lock,
 }
 
+impl Op {
+    /// Every operation, for those who make each of them fail.
+    pub const EVERY: [Self; 15] = [
+        Self::Create,
+        Self::Open,
+        Self::Append,
+        Self::Reserve,
+        Self::Read,
+        Self::Sync,
+        Self::Length,
+        Self::Rename,
+        Self::Remove,
+        Self::List,
+        Self::CreateDir,
+        Self::SyncDir,
+        Self::Link,
+        Self::Exists,
+        Self::Lock,
+    ];
+}
+
 impl std::fmt::Display for Op {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

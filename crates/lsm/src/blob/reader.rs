@@ -11,6 +11,7 @@ use super::format::{
     BlobRecord, HEADER, RECORD_HEADER, RecordHeader, Reference, header, id_of, path,
 };
 use crate::coding::Malformed;
+use crate::digest::digest;
 use crate::error::Error;
 use crate::table::compress;
 use crate::table::format::block_checksum;
@@ -122,21 +123,6 @@ fn check_header(file: &dyn File, path: &Path) -> Result<(), Error> {
         Ok(()) if head == header() => Ok(()),
         Err(cause) if cause.kind() != std::io::ErrorKind::UnexpectedEof => Err(cause.into()),
         _ => Err(Error::corruption(path, 0, "the header is damaged or of another version")),
-    }
-}
-
-/// BLAKE3 of a whole file.
-fn digest(file: &dyn File) -> Result<[u8; 32], Error> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut at = 0;
-    loop {
-        let n = file.read_at(at, &mut buffer)?;
-        if n == 0 {
-            return Ok(*hasher.finalize().as_bytes());
-        }
-        hasher.update(&buffer[..n]);
-        at += n as u64;
     }
 }
 

@@ -15,13 +15,11 @@ use std::path::{Path, PathBuf};
 use meridian_vfs::{Fs, read_all};
 
 use super::inspect;
+use crate::digest::digest_each;
 use crate::dir::{make_empty, sync_name};
 use crate::error::Error;
 
 const FIRST_LINE: &str = "meridian backup 1";
-/// Bytes copied in one piece.
-const COPY_BYTES: usize = 1 << 20;
-
 /// What a backup or a restore did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {
@@ -175,19 +173,8 @@ fn read(
     from: &Path,
     each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(String, u64), Error> {
-    let source = fs.open(from)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; COPY_BYTES];
-    let mut at = 0;
-    loop {
-        let n = source.read_at(at, &mut buffer)?;
-        if n == 0 {
-            return Ok((hasher.finalize().to_hex().to_string(), at));
-        }
-        hasher.update(&buffer[..n]);
-        each(&buffer[..n])?;
-        at += n as u64;
-    }
+    let (digest, bytes) = digest_each(&*fs.open(from)?, each)?;
+    Ok((digest.to_hex().to_string(), bytes))
 }
 
 fn write_whole(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -9,29 +9,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_vfs::{Fs, read_all};
+use meridian_vfs::Fs;
 
 use crate::batch::decode_op;
 use crate::blob;
 use crate::blob::format::{BlobRecord, Reference};
 use crate::blob::reader::{BlobFile, describe};
+use crate::care::open_table;
 use crate::coding::Decoder;
+use crate::digest::digest;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, is_apart, kind_of, seqno_of};
 use crate::options::TreeConfig;
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
-use crate::table::cache::BlockCache;
 use crate::table::cursor::TableCursor;
-use crate::table::reader::{Garbage, Table, read_metadata};
+use crate::table::reader::read_metadata;
 use crate::version::edit::TableRecord;
 use crate::version::manifest::{self, Manifest};
 use crate::version::state::{State, TreeState};
 use crate::wal::format::{ChunkKind, decode_batch};
 use crate::wal::reader::{Head, SegmentReader};
 use crate::wal::segment;
-
-/// Bytes of blocks kept while a table is printed: each is read once.
-const CACHE_BYTES: u64 = 1 << 20;
 
 /// What the manifest says of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,9 +281,9 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
         Some(known) => known,
         None => told_by_itself(fs, dir, file)?,
     };
-    let opened = open(fs, dir, &record)?;
+    let opened = open_table(fs, dir, &record)?;
     opened.verify()?;
-    let source = Source::Table(TableCursor::new(opened, false));
+    let source = Source::Table(TableCursor::new(Arc::new(opened), false));
     let mut versions = MergeIter::new(vec![source], Direction::Forward, Position::First)?;
     while versions.valid() {
         let (tag, key) = (versions.tag(), Bytes::copy_from_slice(versions.key()));
@@ -311,14 +309,8 @@ fn told_by_itself(fs: &dyn Fs, dir: &Path, file: &Path) -> Result<(String, Table
         return Err(unknown());
     }
     let (meta, bytes) = read_metadata(fs, file)?;
-    let digest = *blake3::hash(&read_all(fs, file)?).as_bytes();
-    let record = meta.record(bytes, digest).ok_or_else(unknown)?;
+    let record = meta.record(bytes, digest(&*fs.open(file)?)?).ok_or_else(unknown)?;
     Ok((meta.origin.map(|origin| origin.name).unwrap_or_default(), record))
-}
-
-fn open(fs: &dyn Fs, dir: &Path, record: &TableRecord) -> Result<Arc<Table>, Error> {
-    let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-    Table::open(fs, dir, record.clone(), cache, Arc::new(Garbage::default())).map(Arc::new)
 }
 
 /// Reads a blob file, every checksum compared, and hands its values to `each`, in order.
@@ -424,7 +416,7 @@ pub fn verify(fs: &dyn Fs, dir: &Path, done: &mut dyn FnMut(&Path, u64)) -> Resu
     let _lock = fs.lock(&dir.join("LOCK"))?;
     done(&manifest::path(dir), 0);
     for record in state.trees.values().flat_map(|tree| tree.tables.values()) {
-        open(fs, dir, record)?.verify()?;
+        open_table(fs, dir, record)?.verify()?;
         done(&crate::table::format::path(dir, record.id), record.bytes);
     }
     for record in state.trees.values().flat_map(|tree| tree.blobs.values()) {

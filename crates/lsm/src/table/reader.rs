@@ -24,6 +24,7 @@ use super::readahead::Readahead;
 use crate::blob::format::Reference;
 use crate::blob::reader::BlobFile;
 use crate::coding::{Decoder, Malformed};
+use crate::digest::digest;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, is_apart, kind_of, seek_tag, seqno_of};
 use crate::version::edit::TableRecord;
@@ -306,18 +307,7 @@ impl Table {
 
     /// Reads the whole file and compares it with the manifest.
     pub(crate) fn verify(&self) -> Result<(), Error> {
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 1 << 20];
-        let mut at = 0;
-        loop {
-            let n = self.file.read_at(at, &mut buffer)?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(&buffer[..n]);
-            at += n as u64;
-        }
-        if hasher.finalize() == self.record.digest {
+        if digest(&*self.file)? == self.record.digest {
             return Ok(());
         }
         // Find the damaged block, to name it.

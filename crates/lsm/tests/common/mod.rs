@@ -133,13 +133,17 @@ pub fn open_as(
     Db::open(fs.clone(), Path::new(DIR), small_options_of(options), trees)
 }
 
+/// The trees of [`open_small`].
+pub fn small_trees() -> Vec<TreeConfig> {
+    let blobs = Some(Blobs { threshold: 30, ..Blobs::default() });
+    let a = TreeConfig { blobs, ..small("a", Compression::Lz4) };
+    vec![a, small("b", Compression::None)]
+}
+
 pub fn open_small(fs: &Arc<dyn Fs>) -> Result<(Db, Recovery), meridian_lsm::Error> {
     open_small_in(fs, DIR)
 }
 
 pub fn open_small_in(fs: &Arc<dyn Fs>, dir: &str) -> Result<(Db, Recovery), meridian_lsm::Error> {
-    let blobs = Some(Blobs { threshold: 30, ..Blobs::default() });
-    let a = TreeConfig { blobs, ..small("a", Compression::Lz4) };
-    let trees = vec![a, small("b", Compression::None)];
-    Db::open(fs.clone(), Path::new(dir), small_options(), trees)
+    Db::open(fs.clone(), Path::new(dir), small_options(), small_trees())
 }

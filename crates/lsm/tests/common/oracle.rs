@@ -5,7 +5,10 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use meridian_lsm::{Db, Snapshot, Tree, WriteBatch};
+use meridian_vfs::{CrashChoice, MemFs};
 use proptest::prelude::*;
+
+use super::config;
 
 pub const TREES: [&str; 2] = ["a", "b"];
 
@@ -181,4 +184,62 @@ pub fn check_range(db: &Db, at: &Snapshot, expected: &State, low: Bound<u8>, hig
         assert_eq!(keys(&reverse), keys(&wanted));
         assert_eq!(reverse, wanted);
     }
+}
+
+/// Merges everything, of which no snapshot is left: there is one version of each key, and no
+/// tombstone.
+pub fn check_merged(db: &Db, expected: &State) {
+    TREES.iter().for_each(|tree| db.compact(tree).unwrap());
+    check(db, &db.snapshot(), expected);
+    db.verify().unwrap();
+    let entries: u64 = db.stats().trees.iter().map(|tree| tree.approximate_entries).sum();
+    assert_eq!(entries, expected.len() as u64);
+}
+
+/// A history after which there are tables on several levels, deletes, operands, and a log.
+pub fn write_history(db: &Db) -> State {
+    let mut state = State::new();
+    for round in 0..40u8 {
+        let writes: Vec<Write> = (0..6u8)
+            .map(|i| match (round + i) % 5 {
+                0 => Write::Delete(usize::from(i % 2), round.wrapping_mul(7).wrapping_add(i)),
+                1 | 2 => Write::Merge(usize::from(i % 2), i.wrapping_mul(5), round | 1),
+                _ => Write::Put(usize::from(i % 2), round.wrapping_add(i), vec![round; 90]),
+            })
+            .collect();
+        db.write(batch(&trees(db), &writes)).unwrap();
+        apply(&mut state, &writes);
+        if round % 9 == 5 {
+            db.flush().unwrap();
+        }
+        if round == 23 {
+            while db.poll_job().unwrap() {}
+        }
+    }
+    db.sync().unwrap();
+    state
+}
+
+/// A tree beside the two: made, filled, dropped; none of it may disturb them.
+pub fn make_and_drop_another(db: &Db) {
+    let extra = db.create_tree(config("extra")).unwrap();
+    let mut filler = WriteBatch::new();
+    filler.put(&extra, "k", "v");
+    db.write(filler).unwrap();
+    db.flush().unwrap();
+    db.drop_tree("extra").unwrap();
+}
+
+/// Hands a disk as a power cut would leave it, and what kind of cut it was, to `each`: three kinds
+/// at every sync, before and after it takes effect.
+pub fn cut_at_every_sync(fs: &MemFs, each: impl Fn(MemFs, String) + Send + Sync + 'static) {
+    fs.set_sync_hook(move |fs, point| {
+        for choice in [
+            CrashChoice::LoseUnsynced,
+            CrashChoice::KeepEverything,
+            CrashChoice::Torn(point.number),
+        ] {
+            each(fs.crash_clone(choice), format!("{choice:?} at {point:?}"));
+        }
+    });
 }

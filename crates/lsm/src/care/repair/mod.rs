@@ -26,6 +26,7 @@ use meridian_vfs::Fs;
 use self::judge::{Judged, Verdict, judge};
 use self::survey::Log;
 use crate::blob::reader::BlobFile;
+use crate::care::open_table;
 use crate::compaction::stream::Stream;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, kind_of};
@@ -177,7 +178,7 @@ fn keep<'a>(
             if !fs.exists(&file)? {
                 report.missing.push(file);
             } else {
-                match survey::is_whole(&*fs, dir, record) {
+                match open_table(&*fs, dir, record).and_then(|table| table.verify()) {
                     Ok(()) => continue,
                     Err(damage @ Error::Corruption { .. }) => {
                         report.set_aside.push(SetAside { file, why: damage.to_string() });

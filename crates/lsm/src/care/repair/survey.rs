@@ -10,11 +10,12 @@ use super::judge::Found;
 use crate::batch::decode_op;
 use crate::blob;
 use crate::blob::reader::BlobFile;
+use crate::care::open_table;
 use crate::coding::Decoder;
+use crate::digest::digest;
 use crate::error::Error;
 use crate::key::{Seqno, compare, seqno_of};
 use crate::read::merge_iter::Position;
-use crate::table::cache::BlockCache;
 use crate::table::cursor::TableCursor;
 use crate::table::format;
 use crate::table::reader::{Garbage, Table, read_metadata};
@@ -22,11 +23,6 @@ use crate::version::edit::TableRecord;
 use crate::wal::format::BatchRecord;
 use crate::wal::reader::{Damage, SegmentReader, Sink};
 use crate::wal::segment;
-
-/// Bytes read in one piece for a file's digest.
-const READ_BYTES: usize = 1 << 20;
-/// Bytes of blocks kept while tables are read: each is read once.
-const CACHE_BYTES: u64 = 1 << 20;
 
 /// A table that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +88,7 @@ pub(super) fn tables(fs: &dyn Fs, dir: &Path) -> Result<Tables, Error> {
 fn table(fs: &dyn Fs, dir: &Path, id: u64) -> Result<Option<Found>, Error> {
     let path = format::path(dir, id);
     let (meta, bytes) = read_metadata(fs, &path)?;
-    let Some(record) = meta.record(bytes, digest(fs, &path)?) else { return Ok(None) };
+    let Some(record) = meta.record(bytes, digest(&*fs.open(&path)?)?) else { return Ok(None) };
     let Some(origin) = meta.origin else { return Ok(None) };
     if record.id != id {
         return Err(Error::corruption(
@@ -101,9 +97,7 @@ fn table(fs: &dyn Fs, dir: &Path, id: u64) -> Result<Option<Found>, Error> {
             format!("by its metadata it is table {}", record.id),
         ));
     }
-    let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-    let opened = Table::open(fs, dir, record.clone(), cache, Arc::new(Garbage::default()))?;
-    read_through(Arc::new(opened))
+    read_through(Arc::new(open_table(fs, dir, &record)?))
         .map_err(|cause| match cause {
             None => Error::corruption(path, 0, "what is in it is not what its metadata says"),
             Some(cause) => cause,
@@ -134,30 +128,7 @@ pub(super) fn open(
     record: &TableRecord,
     blobs: &BTreeMap<u64, Arc<BlobFile>>,
 ) -> Result<Arc<Table>, Error> {
-    let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-    let table = Table::open(fs, dir, record.clone(), cache, Arc::new(Garbage::default()))?;
-    table.with_blobs(blobs).map(Arc::new)
-}
-
-/// Whether a table is the one that the manifest means, byte for byte.
-pub(super) fn is_whole(fs: &dyn Fs, dir: &Path, record: &TableRecord) -> Result<(), Error> {
-    let cache = Arc::new(BlockCache::new(CACHE_BYTES));
-    Table::open(fs, dir, record.clone(), cache, Arc::new(Garbage::default()))?.verify()
-}
-
-fn digest(fs: &dyn Fs, path: &Path) -> Result<[u8; 32], Error> {
-    let file = fs.open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut at = 0;
-    loop {
-        let n = file.read_at(at, &mut buffer)?;
-        if n == 0 {
-            return Ok(*hasher.finalize().as_bytes());
-        }
-        hasher.update(&buffer[..n]);
-        at += n as u64;
-    }
+    open_table(fs, dir, record)?.with_blobs(blobs).map(Arc::new)
 }
 
 /// Reads every entry. `Err(None)`: they are not what the record says.
