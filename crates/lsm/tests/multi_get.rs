@@ -5,12 +5,13 @@
 mod common;
 
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use common::oracle::{Write, batch, key, trees, write};
-use common::{config, open, open_small};
-use meridian_lsm::{Compaction, Db, Tree, TreeConfig, WriteBatch};
-use meridian_vfs::{Fs, MemFs};
+use common::{DIR, config, open, open_with, small_options, small_trees};
+use meridian_lsm::{Compaction, Db, DbOptions, Tree, TreeConfig, WriteBatch};
+use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -35,9 +36,11 @@ proptest! {
     fn many_are_as_each_alone(
         steps in proptest::collection::vec(step(), 1..50),
         wanted in proptest::collection::vec(any::<u8>(), 0..40),
+        cache in prop_oneof![Just(0), Just(4 << 10), Just(1 << 20)],
     ) {
         let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
-        let (db, _) = open_small(&fs).unwrap();
+        let options = DbOptions { block_cache_bytes: cache, ..small_options() };
+        let (db, _) = Db::open(fs.clone(), Path::new(DIR), options, small_trees()).unwrap();
         let mut snapshots = Vec::new();
         for step in steps {
             match step {
@@ -63,8 +66,10 @@ proptest! {
         snapshots.push(db.snapshot());
         for tree in trees(&db) {
             for at in &snapshots {
+                // Before anything is in the cache.
+                let together = tree.get_many(&keys, at).unwrap();
                 let alone: Vec<_> = keys.iter().map(|key| tree.get(key, at).unwrap()).collect();
-                prop_assert_eq!(tree.get_many(&keys, at).unwrap(), alone);
+                prop_assert_eq!(together, alone);
             }
             let alone: Vec<_> = keys.iter().map(|key| tree.get_latest(key).unwrap()).collect();
             prop_assert_eq!(tree.get_many_latest(&keys).unwrap(), alone);
@@ -138,4 +143,56 @@ fn an_overwritten_row_is_read_from_one_table() {
         assert_eq!(blocks(&db, read), 1, "round {round}");
     }
     assert_eq!(blocks(&db, || assert!(tree.get_latest(b"row-000007").unwrap().is_some())), 1);
+}
+
+/// A table of some thirty blocks on a disk that counts, without a cache.
+fn on_a_counting_disk() -> (FaultFs, Db, Tree) {
+    let disk = FaultFs::new(Arc::new(MemFs::new()));
+    let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+    let options = DbOptions { block_cache_bytes: 0, ..DbOptions::default() };
+    let (db, _) = open_with(&fs, options, &[]);
+    let tree = db.create_tree(idle()).unwrap();
+    put(&db, &tree, 0..1000, "a value of some twenty bytes");
+    db.compact("a").unwrap();
+    (disk, db, tree)
+}
+
+fn rows(numbers: impl Iterator<Item = u32>) -> Vec<String> {
+    numbers.map(|number| format!("row-{number:06}")).collect()
+}
+
+#[test]
+fn blocks_near_each_other_come_with_one_read() {
+    let (disk, _db, tree) = on_a_counting_disk();
+    let reads = |keys: &[String]| {
+        let before = disk.calls(Op::Read);
+        assert!(tree.get_many_latest(keys).unwrap().iter().all(Option::is_some));
+        disk.calls(Op::Read) - before
+    };
+    assert_eq!(reads(&rows(0..1000)), 1);
+    assert_eq!(reads(&rows((0..1000).step_by(100))), 1);
+    assert_eq!(reads(&rows(500..501)), 1);
+    let alone: u64 = rows((0..1000).step_by(100)).chunks(1).map(reads).sum();
+    assert_eq!(alone, 10);
+}
+
+#[test]
+fn a_joined_read_that_fails_is_made_good_by_single_ones() {
+    let (disk, _db, tree) = on_a_counting_disk();
+    let keys = rows((0..1000).step_by(100));
+    let fails = |sticky| FaultRule {
+        op: Op::Read,
+        path: ".sst".to_owned(),
+        nth: 1,
+        sticky,
+        fault: Fault::Error(std::io::ErrorKind::Other),
+    };
+    disk.inject(fails(false));
+    assert!(tree.get_many_latest(&keys).unwrap().iter().all(Option::is_some));
+    disk.inject(fails(true));
+    tree.get_many_latest(&keys).unwrap_err();
+    disk.heal();
+    disk.inject(FaultRule { fault: Fault::FlipBit(77_777), ..fails(false) });
+    assert!(tree.get_many_latest(&keys).unwrap_err().is_corruption());
+    assert!(tree.get_many_latest(&keys).unwrap().iter().all(Option::is_some));
 }

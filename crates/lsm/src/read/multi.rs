@@ -1,5 +1,6 @@
 //! Many keys at once: in order, so that neighbours share the tables and blocks that are read for
-//! them, and each table's filter is asked for all of its keys before any block is.
+//! them, and each table's filter is asked for all of its keys before any block is. Blocks near each
+//! other come with one read.
 
 use std::ops::ControlFlow;
 
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::key::{Seqno, ValueKind};
 use crate::options::{LEVELS, TreeConfig};
 use crate::table::filter;
+use crate::table::joined::Joined;
 use crate::table::reader::Table;
 use crate::tree::View;
 
@@ -99,12 +101,14 @@ fn in_table<'w, 'k>(
     let to = wanted.partition_point(|one| *one.lookup.key() <= *record.largest);
     let (here, behind) = wanted.split_at_mut(to);
     let asked = |one: &&mut Wanted<'_>| one.open && table.may_hold(one.lookup.key(), one.hash, at);
-    let candidates: Vec<&mut Wanted<'k>> = here[from..].iter_mut().filter(asked).collect();
-    let mut last = None;
-    for one in candidates {
+    let asked = here[from..].iter_mut().filter(asked);
+    let candidates: Vec<_> = asked.map(|one| (table.index().find(one.lookup.key()), one)).collect();
+    let mut joined = Joined::new(candidates.iter().map(|(first, _)| *first));
+    for (first, one) in candidates {
         let key = one.lookup.key();
         let mut version = |seqno, kind, value| one.version(seqno, kind, value);
-        let _flow = table.visit_from(&mut last, key, at, &mut version)?;
+        let mut block = |block_at| joined.block(table, block_at);
+        let _flow = table.visit_from(first, &mut block, key, at, &mut version)?;
     }
     Ok(behind)
 }

@@ -9,6 +9,7 @@ pub(crate) mod filter_bits;
 pub(crate) mod format;
 pub(crate) mod garbage;
 pub(crate) mod index;
+pub(crate) mod joined;
 pub(crate) mod metadata;
 pub(crate) mod readahead;
 pub(crate) mod reader;

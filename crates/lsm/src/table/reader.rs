@@ -19,6 +19,7 @@ use super::format::{
 };
 pub(crate) use super::garbage::Garbage;
 use super::index::Index;
+use super::joined::Joined;
 use super::metadata::Metadata;
 use super::readahead::Readahead;
 use crate::blob::format::Reference;
@@ -202,14 +203,15 @@ impl Table {
         if !self.may_hold(key, hash, at) {
             return Ok(ControlFlow::Continue(()));
         }
-        self.visit_from(&mut None, key, at, visit)
+        self.visit_from(self.index.find(key), &mut |block_at| self.block(block_at), key, at, visit)
     }
 
-    /// As [`Table::visit`], without asking the filter. `last`: the block looked into last and its
-    /// number; for those who look for several keys, in order.
+    /// As [`Table::visit`], without asking the filter. `first`: what the index finds; `block`: where
+    /// blocks come from.
     pub(crate) fn visit_from(
         &self,
-        last: &mut Option<(usize, Block)>,
+        first: usize,
+        block: &mut impl FnMut(usize) -> Result<Block, Error>,
         key: &[u8],
         at: Seqno,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
@@ -225,12 +227,8 @@ impl Table {
                 }
             }
         };
-        for block_at in self.index.find(key)..self.index.len() {
-            let block = match last {
-                Some((there, block)) if *there == block_at => &*block,
-                _ => &last.insert((block_at, self.block(block_at)?)).1,
-            };
-            match block.visit(key, seek_tag(at), &mut resolved) {
+        for block_at in first..self.index.len() {
+            match block(block_at)?.visit(key, seek_tag(at), &mut resolved) {
                 Ok(Visited::Enough) => {
                     return unreadable.map_or(Ok(ControlFlow::Break(())), Err);
                 }
@@ -257,6 +255,33 @@ impl Table {
         let raw = read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
         let block = self.parse(block_at, raw)?;
         self.cache.insert(self.record.id, handle.offset, block.clone());
+        Ok(block)
+    }
+
+    /// As [`Table::block`], for those who want others as well.
+    pub(crate) fn block_joined(
+        &self,
+        block_at: usize,
+        joined: &mut Joined,
+    ) -> Result<Block, Error> {
+        let handle = self.handle(block_at)?;
+        let id = self.record.id;
+        if let Some(block) = self.cache.get(id, handle.offset) {
+            return Ok(block);
+        }
+        let handle_of = |at| self.index.handle(at);
+        let is_here = |handle: Handle| self.cache.peek(id, handle.offset).is_some();
+        let dictionary = self.dictionary.as_ref();
+        let raw = match joined.read(&*self.file, &self.path, block_at, handle_of, is_here) {
+            Some(stored) => match unpack(&self.path, handle, &stored, dictionary)? {
+                Unpacked::Raw(raw) => Bytes::from(raw),
+                // What is kept must not keep all of what was read with it.
+                Unpacked::Stored(len) => Bytes::copy_from_slice(&stored[..len]),
+            },
+            None => read_raw(&*self.file, &self.path, handle, dictionary)?,
+        };
+        let block = self.parse(block_at, raw)?;
+        self.cache.insert(id, handle.offset, block.clone());
         Ok(block)
     }
 
