@@ -52,7 +52,8 @@ pub(crate) fn build(hashes: &[u64], bits_per_key: f64) -> Vec<u8> {
     out
 }
 
-#[derive(Debug)]
+/// Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Filter {
     data: Bytes,
     blocks: usize,
