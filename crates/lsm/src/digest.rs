@@ -19,7 +19,8 @@ pub(crate) fn digest_each(
     each: &mut dyn FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(blake3::Hash, u64), Error> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; PIECE_BYTES];
+    let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+    let mut buffer = vec![0; len.min(PIECE_BYTES)];
     let mut at = 0;
     loop {
         let n = file.read_at(at, &mut buffer)?;
