@@ -418,7 +418,8 @@ impl Core {
     }
 
     pub(crate) fn open_blob(&self, record: BlobRecord) -> Result<BlobFile, Error> {
-        BlobFile::open(&*self.fs, &self.dir, record, self.garbage.clone())
+        let opened = BlobFile::open(&*self.fs, &self.dir, record, self.garbage.clone())?;
+        Ok(opened.with_cache(self.cache.clone()))
     }
 
     pub(crate) fn open_table(&self, record: TableRecord) -> Result<Table, Error> {

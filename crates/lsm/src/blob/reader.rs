@@ -13,7 +13,9 @@ use super::format::{
 use crate::coding::Malformed;
 use crate::digest::digest;
 use crate::error::Error;
+use crate::table::cache::{BlockCache, CachedValue};
 use crate::table::compress;
+use crate::table::filter;
 use crate::table::format::block_checksum;
 use crate::table::reader::Garbage;
 
@@ -28,7 +30,18 @@ pub(crate) struct BlobFile {
     path: PathBuf,
     file: Arc<dyn File>,
     state: AtomicU8,
+    cache: Option<Arc<BlockCache>>,
     garbage: Arc<Garbage>,
+}
+
+/// Whether a value that is read goes into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Yes,
+    /// While it pushes nothing out: nobody may ever want what a scan has read.
+    IfRoom,
+    /// Everything is read once.
+    No,
 }
 
 impl std::fmt::Debug for BlobFile {
@@ -63,7 +76,13 @@ impl BlobFile {
             return Err(Error::corruption(path, len, what));
         }
         check_header(&*file, &path)?;
-        Ok(Self { record, path, file, state: AtomicU8::new(NEW), garbage })
+        Ok(Self { record, path, file, state: AtomicU8::new(NEW), cache: None, garbage })
+    }
+
+    /// With room for its values in `cache`.
+    pub(crate) fn with_cache(mut self, cache: Arc<BlockCache>) -> Self {
+        self.cache = Some(cache);
+        self
     }
 
     pub(crate) fn is_new(&self) -> bool {
@@ -85,7 +104,30 @@ impl BlobFile {
         let _was_installed = self.state.compare_exchange(NEW, OBSOLETE, success, failure);
     }
 
-    /// The value of `key` that a reference points to.
+    /// The value of `key` that a reference points to, through the cache.
+    pub(crate) fn value(&self, at: Reference, key: &[u8], keep: Keep) -> Result<Bytes, Error> {
+        let Some(cache) = &self.cache else { return self.read(at, key) };
+        let (id, offset, of) = (self.record.id, at.offset, filter::hash(key));
+        let found = match keep {
+            Keep::No => cache.peek_value(id, offset),
+            _ => cache.get_value(id, offset),
+        };
+        let is_meant =
+            |found: &CachedValue| found.key == of && found.value.len() == at.value_len as usize;
+        if let Some(found) = found.filter(is_meant) {
+            return Ok(found.value);
+        }
+        let value = self.read(at, key)?;
+        if keep != Keep::No {
+            // Without compression the whole record stays in memory with it.
+            let held = at.len.max(at.value_len);
+            let cached = CachedValue { value: value.clone(), key: of, held };
+            cache.insert_value(id, offset, cached, keep == Keep::IfRoom);
+        }
+        Ok(value)
+    }
+
+    /// As [`BlobFile::value`], from the file.
     pub(crate) fn read(&self, at: Reference, key: &[u8]) -> Result<Bytes, Error> {
         let corrupt = |what: &str| Error::corruption(&self.path, at.offset, what);
         let end = at.offset.checked_add(u64::from(at.len));

@@ -10,10 +10,11 @@ use proptest::prelude::*;
 use super::format::{
     BlobShare, HEADER, RecordHeader, Reference, count, decode_shares, path, put_shares,
 };
-use super::reader::{BlobFile, describe};
+use super::reader::{BlobFile, Keep, describe};
 use super::writer::BlobWriter;
 use crate::coding::Decoder;
 use crate::options::Compression;
+use crate::table::cache::BlockCache;
 
 const DIR: &str = "/b";
 
@@ -62,6 +63,25 @@ proptest! {
         prop_assert_eq!(describe(&fs, &path(Path::new(DIR), 9)).unwrap(), file.record);
         let live: u64 = references.iter().map(|at| u64::from(at.len)).sum();
         prop_assert_eq!(live, file.record.payload());
+    }
+
+    #[test]
+    fn what_is_cached_is_as_what_is_read(
+        values in values(),
+        which in 0..4usize,
+        capacity in prop_oneof![Just(0), Just(4 << 10), Just(1 << 20)],
+    ) {
+        let kinds = [Compression::None, Compression::Lz4, Compression::Snappy, Compression::Zstd(1)];
+        let (_fs, file, references) = write(kinds[which], &values);
+        let file = file.with_cache(Arc::new(BlockCache::new(capacity)));
+        for keep in [Keep::No, Keep::IfRoom, Keep::Yes, Keep::Yes] {
+            for ((key, value), at) in values.iter().zip(&references) {
+                prop_assert_eq!(file.value(*at, key, keep).unwrap(), Bytes::copy_from_slice(value));
+                prop_assert!(file.value(*at, b"another key", keep).unwrap_err().is_corruption());
+                let longer = Reference { value_len: at.value_len + 1, ..*at };
+                prop_assert!(file.value(longer, key, keep).unwrap_err().is_corruption());
+            }
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl<'a> Outputs<'a> {
         if !self.collect.contains(&file) {
             return self.writer()?.add(key, tag, stored);
         }
-        let value = self.version.apart(key, stored)?;
+        let value = self.version.apart_once(key, stored)?;
         self.put(key, pack(seqno_of(tag), ValueKind::Put), &value)
     }
 

@@ -120,7 +120,7 @@ impl Stream<'_> {
         }
         match &self.seen {
             Some((seen, value)) if *seen == tag => Ok(value.clone()),
-            _ => self.version.apart(key, stored),
+            _ => self.version.apart_once(key, stored),
         }
     }
 
@@ -144,7 +144,7 @@ impl Stream<'_> {
                     ValueKind::Put if is_apart(tag) && !stripe.operands.is_empty() => {
                         let tag = pack(seqno_of(tag), ValueKind::Put);
                         let stored = self.input.value();
-                        let value = self.version.apart(key, &stored);
+                        let value = self.version.apart_once(key, &stored);
                         stripe.base = Some((tag, value?));
                     }
                     ValueKind::Put | ValueKind::Delete => {

@@ -86,8 +86,10 @@ pub(crate) fn open(
     let open_table = |record: &TableRecord| {
         Table::open(&*fs, dir, record.clone(), cache.clone(), garbage.clone())
     };
-    let open_blob =
-        |record: &BlobRecord| BlobFile::open(&*fs, dir, *record, garbage.clone()).map(Arc::new);
+    let open_blob = |record: &BlobRecord| {
+        let opened = BlobFile::open(&*fs, dir, *record, garbage.clone())?;
+        Ok(Arc::new(opened.with_cache(cache.clone())))
+    };
     let open = Openers { table: &open_table, blob: &open_blob };
     let trees = build_trees(dir, &state, configs.clone(), &shared, &open)?;
     let end = replay(&*fs, dir, &state, &trees, options.on_damage, &mut recovery)?;

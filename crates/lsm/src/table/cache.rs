@@ -1,11 +1,16 @@
-//! The block cache: raw blocks by table and offset, bounded in bytes, shared by all trees. Sharded
-//! and scan-resistant (S3-FIFO): a block has to be asked for twice to push out what is hot.
+//! The block cache: raw blocks by table and offset, and values by blob file and offset, bounded in
+//! bytes together, shared by all trees. Sharded and scan-resistant (S3-FIFO): a block has to be asked
+//! for twice to push out what is hot.
+//!
+//! INVARIANT: tables and blob files are numbered together, and no number is given twice: what is left
+//! of a file that is gone is asked for by nobody.
 //!
 //! The indexes and filters of open tables stay in memory; they count, and blocks have the rest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -21,17 +26,47 @@ const USUAL_BLOCK: u64 = 8 << 10;
 /// disk. One part in so many.
 const LEAST_SHARE: u64 = 8;
 
-#[derive(Clone)]
-struct Bytes;
+/// A value has at most this part of a shard: a larger one would push out too many others. One part
+/// in so many.
+const VALUE_SHARE: u64 = 8;
 
-impl Weighter<(u64, u64), Block> for Bytes {
-    fn weight(&self, _key: &(u64, u64), block: &Block) -> u64 {
-        block.bytes() as u64 + OVERHEAD
+/// A value of a blob file.
+#[derive(Clone, Debug)]
+pub(crate) struct CachedValue {
+    pub(crate) value: Bytes,
+    /// Hash of the key that it belongs to: a reference to another key's is found out.
+    pub(crate) key: u64,
+    /// Bytes that `value` keeps in memory.
+    pub(crate) held: u32,
+}
+
+#[derive(Clone)]
+enum Cached {
+    Block(Block),
+    Value(CachedValue),
+}
+
+impl Cached {
+    fn weight(&self) -> u64 {
+        let bytes = match self {
+            Self::Block(block) => block.bytes() as u64,
+            Self::Value(value) => u64::from(value.held),
+        };
+        bytes + OVERHEAD
+    }
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<(u64, u64), Cached> for Weight {
+    fn weight(&self, _key: &(u64, u64), cached: &Cached) -> u64 {
+        cached.weight()
     }
 }
 
 pub(crate) struct BlockCache {
-    blocks: Cache<(u64, u64), Block, Bytes>,
+    blocks: Cache<(u64, u64), Cached, Weight>,
     bound: u64,
     pinned: Mutex<u64>,
     hits: AtomicU64,
@@ -41,15 +76,15 @@ pub(crate) struct BlockCache {
 /// Figures of the block cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Bytes of blocks.
+    /// Bytes of blocks, and of values of blob files.
     pub bytes: u64,
     /// Bytes of indexes, filters and dictionaries, which stay.
     pub pinned: u64,
     /// Bytes that both may have together. More is pinned only where tables are too many for it.
     pub capacity: u64,
-    /// Blocks found in it.
+    /// Blocks and values found in it.
     pub hits: u64,
-    /// Blocks read from a file.
+    /// Blocks and values read from a file.
     pub misses: u64,
 }
 
@@ -57,7 +92,7 @@ impl BlockCache {
     pub(crate) fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / USUAL_BLOCK).unwrap_or(usize::MAX).max(16);
         Self {
-            blocks: Cache::with_weighter(items, bytes, Bytes),
+            blocks: Cache::with_weighter(items, bytes, Weight),
             bound: bytes,
             pinned: Mutex::new(0),
             hits: AtomicU64::new(0),
@@ -65,26 +100,52 @@ impl BlockCache {
         }
     }
 
-    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Block> {
-        let found = self.blocks.get(&(table, offset));
+    fn find(&self, file: u64, offset: u64) -> Option<Cached> {
+        let found = self.blocks.get(&(file, offset));
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
+    pub(crate) fn get(&self, table: u64, offset: u64) -> Option<Block> {
+        self.find(table, offset).and_then(block)
+    }
+
     /// As [`BlockCache::get`], without a trace: for those who read everything once.
     pub(crate) fn peek(&self, table: u64, offset: u64) -> Option<Block> {
-        self.blocks.peek(&(table, offset))
+        self.blocks.peek(&(table, offset)).and_then(block)
     }
 
     pub(crate) fn insert(&self, table: u64, offset: u64, block: Block) {
-        self.blocks.insert((table, offset), block);
+        self.blocks.insert((table, offset), Cached::Block(block));
     }
 
     /// Whether a block would push nothing out.
     pub(crate) fn has_room(&self, block: &Block) -> bool {
-        let weight = block.bytes() as u64 + OVERHEAD;
-        self.blocks.weight().saturating_add(weight) <= self.blocks.capacity()
+        self.has_room_for(block.bytes() as u64)
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        self.blocks.weight().saturating_add(bytes + OVERHEAD) <= self.blocks.capacity()
+    }
+
+    /// A value of a blob file.
+    pub(crate) fn get_value(&self, file: u64, offset: u64) -> Option<CachedValue> {
+        self.find(file, offset).and_then(value)
+    }
+
+    /// As [`BlockCache::get_value`], without a trace.
+    pub(crate) fn peek_value(&self, file: u64, offset: u64) -> Option<CachedValue> {
+        self.blocks.peek(&(file, offset)).and_then(value)
+    }
+
+    /// Keeps a value if it is not too large; `gently`: and if it pushes nothing out.
+    pub(crate) fn insert_value(&self, file: u64, offset: u64, value: CachedValue, gently: bool) {
+        let held = u64::from(value.held);
+        let most = self.blocks.shard_capacity() / VALUE_SHARE;
+        if held + OVERHEAD <= most && (!gently || self.has_room_for(held)) {
+            self.blocks.insert((file, offset), Cached::Value(value));
+        }
     }
 
     /// Takes room from the blocks until what is returned is dropped.
@@ -116,6 +177,14 @@ impl std::fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.stats().fmt(f)
     }
+}
+
+fn block(cached: Cached) -> Option<Block> {
+    if let Cached::Block(block) = cached { Some(block) } else { None }
+}
+
+fn value(cached: Cached) -> Option<CachedValue> {
+    if let Cached::Value(value) = cached { Some(value) } else { None }
 }
 
 /// Bytes that an open table keeps in memory.

@@ -23,7 +23,7 @@ use super::joined::Joined;
 use super::metadata::Metadata;
 use super::readahead::Readahead;
 use crate::blob::format::Reference;
-use crate::blob::reader::BlobFile;
+use crate::blob::reader::{BlobFile, Keep};
 use crate::coding::{Decoder, Malformed};
 use crate::digest::digest;
 use crate::error::Error;
@@ -152,7 +152,7 @@ impl Table {
             let what = "a reference is to no blob file that the table knows";
             return Err(Error::corruption(&self.path, 0, what));
         };
-        file.read(reference, key)
+        file.value(reference, key, Keep::Yes)
     }
 
     /// Lets go of it, and of the blob files that no manifest has.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::blob::format::{Reference, path};
-use crate::blob::reader::BlobFile;
+use crate::blob::reader::{BlobFile, Keep};
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{Blobs, LEVELS};
@@ -79,15 +79,24 @@ impl Version {
         due.map(|(id, _)| *id).collect()
     }
 
-    /// The value of `key` that `stored`, which one of the tables holds, refers to.
+    /// The value of `key` that `stored`, which one of the tables holds, refers to: for a scan.
     pub(crate) fn apart(&self, key: &[u8], stored: &[u8]) -> Result<Bytes, Error> {
+        self.resolve(key, stored, Keep::IfRoom)
+    }
+
+    /// As [`Version::apart`], for those who read everything once.
+    pub(crate) fn apart_once(&self, key: &[u8], stored: &[u8]) -> Result<Bytes, Error> {
+        self.resolve(key, stored, Keep::No)
+    }
+
+    fn resolve(&self, key: &[u8], stored: &[u8], keep: Keep) -> Result<Bytes, Error> {
         let reference = Reference::decode(stored).ok();
         let found = reference.and_then(|at| self.blobs.get(&at.file).map(|used| (used, at)));
         let Some((used, at)) = found else {
             let file = path(Path::new(""), reference.map_or(0, |at| at.file));
             return Err(Error::corruption(file, 0, "a reference is to no blob file of the tree"));
         };
-        used.file.read(at, key)
+        used.file.value(at, key, keep)
     }
 
     /// The table of level `level` (not 0) that may hold `key`.
