@@ -8,14 +8,14 @@
 //! The indexes and filters of open tables stay in memory; they count, and blocks have the rest.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::block::Block;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// What an entry costs beside its bytes: key, handle and the cache's own table.
 const OVERHEAD: u64 = 96;
