@@ -65,7 +65,10 @@ impl View {
         direction: Direction,
         at: Seqno,
     ) -> Vec<Source> {
-        let mut sources = Vec::with_capacity(8);
+        // Sources are large; room for none that is not there keeps the allocator on its fast way.
+        let young = self.version.level(0).len();
+        let rest = self.version.levels().iter().skip(1).filter(|tables| !tables.is_empty());
+        let mut sources = Vec::with_capacity(1 + self.sealed.len() + young + rest.count());
         for memtable in std::iter::once(&self.active).chain(&self.sealed) {
             // What is visible was counted before.
             if memtable.entries() > 0 {

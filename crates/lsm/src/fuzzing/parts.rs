@@ -43,7 +43,7 @@ pub fn block(bytes: &[u8]) {
     let (key, data) = bytes.split_at(bytes.len().min(4));
     let Ok(block) = Block::parse(Bytes::copy_from_slice(data)) else { return };
     let _malformed = block.visit(key, u64::MAX, &mut |_, _| ControlFlow::Continue(()));
-    let mut cursor = BlockCursor::new(block);
+    let mut cursor = BlockCursor::new(block, Vec::new());
     // Each step moves on or fails. A walk is at most as long as the block has bytes.
     let mut steps = 0;
     let _malformed = cursor.first();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::get::merge;
 use super::merge_iter::{Direction, MergeIter, Position};
 use crate::error::Error;
-use crate::key::{Seqno, ValueKind, is_apart, kind_of, seek_tag, seqno_of};
+use crate::key::{Seqno, ValueKind, is_apart, is_same, kind_of, seek_tag, seqno_of};
 use crate::options::TreeConfig;
 use crate::table::reader::Table;
 use crate::tree::{Tree, View};
@@ -148,7 +148,7 @@ impl Resolver {
         }
         while self.begin_key(merged) {
             // Those that were written later are not seen.
-            if !self.leave(merged, seek_tag(self.at))? {
+            if merged.tag() > seek_tag(self.at) && !self.leave(merged, seek_tag(self.at))? {
                 continue;
             }
             match kind_of(merged.tag()) {
@@ -189,13 +189,13 @@ impl Resolver {
     /// Passes over the versions of the key that sort before `tag`; says whether there is one left.
     fn leave(&self, merged: &mut MergeIter, tag: u64) -> Result<bool, Error> {
         let mut steps = 0;
-        while merged.valid() && merged.key() == self.key {
+        while merged.valid() && is_same(merged.key(), &self.key) {
             if merged.tag() <= tag {
                 return Ok(true);
             }
             if steps == MAX_STEPS {
                 merged.skip_to(Position::AtOrBehind(&self.key, tag))?;
-                return Ok(merged.valid() && merged.key() == self.key);
+                return Ok(merged.valid() && is_same(merged.key(), &self.key));
             }
             merged.advance()?;
             steps += 1;
@@ -208,7 +208,7 @@ impl Resolver {
         let newest = seqno_of(merged.tag());
         let mut operands: Vec<Bytes> = Vec::new();
         let mut base = None;
-        while merged.valid() && merged.key() == self.key {
+        while merged.valid() && is_same(merged.key(), &self.key) {
             match kind_of(merged.tag()) {
                 ValueKind::Merge => operands.push(merged.value()),
                 ValueKind::Put => {
@@ -245,7 +245,7 @@ impl Resolver {
         let mut operands: Vec<Bytes> = Vec::new();
         let mut newest = 0;
         let mut steps = 0;
-        while merged.valid() && merged.key() == self.key {
+        while merged.valid() && is_same(merged.key(), &self.key) {
             if steps == MAX_STEPS {
                 // The newest one that counts is found faster from the other end.
                 merged.skip_to(Position::Before(&self.key, u64::MAX))?;

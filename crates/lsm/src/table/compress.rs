@@ -97,8 +97,10 @@ pub(crate) fn compress(compression: Compression, raw: &[u8], out: &mut Vec<u8>) 
     let code = match compression {
         Compression::None => None,
         Compression::Lz4 => {
-            out.resize(start + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-            let done = lz4_flex::block::compress_into(raw, &mut out[start..]);
+            // A block that is too large for LZ4 has no bound, and stays as it is.
+            let most = lz4::block::compress_bound(raw.len()).unwrap_or(0);
+            out.resize(start + most, 0);
+            let done = lz4::block::compress_to_buffer(raw, None, false, &mut out[start..]);
             done.ok().map(|len| (LZ4, len))
         }
         Compression::Snappy => {
@@ -152,7 +154,9 @@ pub(crate) fn decompress_with(
     }
     let mut raw = vec![0; raw_len];
     let len = match code {
-        LZ4 => lz4_flex::block::decompress_into(stored, &mut raw).ok(),
+        LZ4 => i32::try_from(raw_len)
+            .ok()
+            .and_then(|len| lz4::block::decompress_to_buffer(stored, Some(len), &mut raw).ok()),
         SNAPPY => snap::raw::Decoder::new().decompress(stored, &mut raw).ok(),
         ZSTD => DECODER.with_borrow_mut(|decoder| decoder.decompress(&mut raw[..], stored).ok()),
         ZSTD_TRAINED => dictionary.and_then(|dictionary| {

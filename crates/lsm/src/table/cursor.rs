@@ -20,11 +20,14 @@ pub(crate) struct TableCursor {
     ahead: Readahead,
     at: usize,
     block: Option<BlockCursor>,
+    /// Room for the keys of the next one.
+    spare: Vec<u8>,
 }
 
 impl TableCursor {
     pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
-        Self { table, keep, ahead: Readahead::new(!keep), at: 0, block: None }
+        let ahead = Readahead::new(!keep);
+        Self { table, keep, ahead, at: 0, block: None, spare: Vec::new() }
     }
 
     /// Bytes held of what was read ahead.
@@ -59,10 +62,10 @@ impl TableCursor {
             return self.within(to);
         }
         self.at = at;
-        self.block = None;
+        self.leave();
         if at < self.table.index().len() {
-            self.block =
-                Some(BlockCursor::new(self.table.block_ahead(at, self.keep, &mut self.ahead)?));
+            let block = self.table.block_ahead(at, self.keep, &mut self.ahead)?;
+            self.block = Some(BlockCursor::new(block, std::mem::take(&mut self.spare)));
             self.within(to)?;
         }
         Ok(())
@@ -82,9 +85,15 @@ impl TableCursor {
             return Err(self.table.malformed(self.at, malformed));
         }
         if !block.valid() {
-            self.block = None;
+            self.leave();
         }
         Ok(())
+    }
+
+    fn leave(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.spare = block.into_key();
+        }
     }
 
     pub(crate) fn go(&mut self, to: Position<'_>) -> Result<(), Error> {

@@ -64,7 +64,7 @@ proptest! {
         let here = |cursor: &BlockCursor| {
             cursor.valid().then(|| (cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()))
         };
-        let mut cursor = BlockCursor::new(block.clone());
+        let mut cursor = BlockCursor::new(block.clone(), Vec::new());
         cursor.first().unwrap();
         for entry in &list {
             prop_assert_eq!(here(&cursor), Some(entry.clone()));
@@ -107,7 +107,7 @@ proptest! {
             data.extend_from_slice(&restarts.to_le_bytes());
             let Ok(block) = Block::parse(Bytes::from(data)) else { continue };
             let _any = block.visit(&key, u64::MAX, &mut |_, _| ControlFlow::Continue(()));
-            let mut cursor = BlockCursor::new(block);
+            let mut cursor = BlockCursor::new(block, Vec::new());
             let _any = cursor.seek_before(&key, 77);
             // Each step moves on or fails: it ends.
             let _any = cursor.last();

@@ -8,6 +8,10 @@ use bytes::Bytes;
 use super::Block;
 use crate::coding::Malformed;
 use crate::key::compare;
+use crate::prefetch::prefetch_all;
+
+/// Bytes of a block that are asked for at once.
+const ASKED_AHEAD: usize = 1 << 10;
 
 /// A position; keys are put together as it moves.
 #[derive(Debug)]
@@ -20,11 +24,19 @@ pub(crate) struct BlockCursor {
     start: Option<usize>,
     /// Where the next one begins.
     end: usize,
+    /// Up to where the block's memory was asked for, going forward.
+    asked: usize,
 }
 
 impl BlockCursor {
-    pub(crate) const fn new(block: Block) -> Self {
-        Self { block, key: Vec::new(), tag: 0, value: 0..0, start: None, end: 0 }
+    /// At no entry. Keys are put together in `key`.
+    pub(crate) const fn new(block: Block, key: Vec<u8>) -> Self {
+        Self { block, key, tag: 0, value: 0..0, start: None, end: 0, asked: 0 }
+    }
+
+    /// What [`BlockCursor::new`] was given.
+    pub(crate) fn into_key(self) -> Vec<u8> {
+        self.key
     }
 
     pub(crate) const fn valid(&self) -> bool {
@@ -56,6 +68,18 @@ impl BlockCursor {
         self.key.clear();
         self.start = None;
         self.end = offset;
+        self.asked = offset;
+    }
+
+    /// Asks for what lies before the cursor, a stretch at a time: entries are short, and each of
+    /// them would wait for memory of its own.
+    #[inline]
+    fn ask_ahead(&mut self) {
+        if self.end + ASKED_AHEAD / 2 > self.asked {
+            let to = (self.asked + ASKED_AHEAD).min(self.block.entries_end);
+            prefetch_all(self.block.data.get(self.asked..to).unwrap_or_default());
+            self.asked += ASKED_AHEAD;
+        }
     }
 
     pub(crate) fn next(&mut self) -> Result<(), Malformed> {
@@ -63,6 +87,7 @@ impl BlockCursor {
             self.start = None;
             return Ok(());
         }
+        self.ask_ahead();
         let entry = self.block.entry(self.end)?;
         if entry.shared > self.key.len() {
             return Err(Malformed);
@@ -93,6 +118,7 @@ impl BlockCursor {
 
     /// The first entry at or behind `(key, tag)`.
     pub(crate) fn seek(&mut self, key: &[u8], tag: u64) -> Result<(), Malformed> {
+        self.block.prefetch_restarts();
         self.jump(self.block.restart_before(key, tag)?);
         self.next()?;
         while self.valid() && compare((&self.key, self.tag), (key, tag)) == Ordering::Less {
