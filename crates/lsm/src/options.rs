@@ -365,6 +365,12 @@ pub struct TreeConfig {
     /// on the average: for the least misses in all (Monkey, Dayan et al. 2017). Default true. Not
     /// kept in the manifest.
     pub bloom_by_run: bool,
+    /// Bytes of a table's index or filter at which a partition of both ends. A table with more than
+    /// one reads them as it reads blocks and keeps them while there is room, so that the memory
+    /// that a database needs does not grow with it. Default 16 KiB: two blocks, so that whoever has to
+    /// read one waits as for a row, and what stays for it is about a hundredth. Not kept in the
+    /// manifest.
+    pub partition_bytes: usize,
     /// Default leveled, 4 tables at level 0, 10 MiB at level 1, factor 10.
     pub compaction: Compaction,
     /// Default none.
@@ -385,6 +391,7 @@ impl TreeConfig {
             block_bytes: 8 << 10,
             bloom_bits_per_key: 10,
             bloom_by_run: true,
+            partition_bytes: 16 << 10,
             compaction: Compaction::default(),
             compaction_filter: None,
         }
@@ -414,6 +421,7 @@ impl std::fmt::Debug for TreeConfig {
             .field("block_bytes", &self.block_bytes)
             .field("bloom_bits_per_key", &self.bloom_bits_per_key)
             .field("bloom_by_run", &self.bloom_by_run)
+            .field("partition_bytes", &self.partition_bytes)
             .field("compaction", &self.compaction)
             .field("compaction_filter", &self.compaction_filter.is_some())
             .finish()

@@ -67,11 +67,11 @@ fn tables_of_version_1_and_a_manifest_of_version_2_are_read() {
     db.flush().unwrap();
     check_tables(&db);
     let versions = table_versions(&disk);
-    assert!(versions.contains(&1) && versions.contains(&2), "{versions:?}");
+    assert!(versions.contains(&1) && versions.contains(&3), "{versions:?}");
     db.compact("a").unwrap();
     db.compact("b").unwrap();
     drop(db);
-    assert!(table_versions(&disk).iter().all(|version| *version == 2));
+    assert!(table_versions(&disk).iter().all(|version| *version == 3));
     check(&disk);
 }
 

@@ -188,15 +188,20 @@ pub(crate) fn compression(config: &TreeConfig, version: &Version, choice: &Choic
 
 /// Keys that cut the inputs into at most `parts` of about as many blocks each.
 fn bounds(inputs: &[Arc<Table>], parts: usize) -> Vec<Bytes> {
-    let blocks: usize = inputs.iter().map(|table| table.index().len()).sum();
+    let blocks: usize = inputs.iter().map(|table| table.blocks()).sum();
     if parts < 2 || blocks < 2 * parts {
         return Vec::new();
     }
     let stride = blocks.div_ceil(SAMPLES);
     let mut samples: Vec<&[u8]> = Vec::new();
     for table in inputs {
-        let index = table.index();
-        samples.extend((0..index.len()).step_by(stride).map(|at| index.separator(at)));
+        // A key for every `stride` blocks, or as many times the same one.
+        let mut behind = stride - 1;
+        for (key, blocks) in table.cuts() {
+            behind += blocks;
+            samples.extend(std::iter::repeat_n(key, behind / stride));
+            behind %= stride;
+        }
     }
     samples.sort_unstable();
     let mut bounds: Vec<Bytes> = (1..parts)

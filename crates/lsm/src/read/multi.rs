@@ -12,6 +12,7 @@ use crate::key::{Seqno, ValueKind};
 use crate::options::{LEVELS, TreeConfig};
 use crate::table::filter;
 use crate::table::joined::Joined;
+use crate::table::parts::Leaf;
 use crate::table::reader::Table;
 use crate::tree::View;
 
@@ -100,9 +101,14 @@ fn in_table<'w, 'k>(
     let from = wanted.partition_point(|one| *one.lookup.key() < *record.smallest);
     let to = wanted.partition_point(|one| *one.lookup.key() <= *record.largest);
     let (here, behind) = wanted.split_at_mut(to);
-    let asked = |one: &&mut Wanted<'_>| one.open && table.may_hold(one.lookup.key(), one.hash, at);
-    let asked = here[from..].iter_mut().filter(asked);
-    let candidates: Vec<_> = asked.map(|one| (table.index().find(one.lookup.key()), one)).collect();
+    let mut candidates = Vec::new();
+    let mut leaf = Leaf::new(true);
+    for one in here[from..].iter_mut().filter(|one| one.open) {
+        let key = one.lookup.key();
+        if table.may_hold(key, one.hash, at)? {
+            candidates.push((table.find(&mut leaf, key)?, one));
+        }
+    }
     let mut joined = Joined::new(candidates.iter().map(|(first, _)| *first));
     for (first, one) in candidates {
         let key = one.lookup.key();

@@ -6,6 +6,8 @@
 //! of a file that is gone is asked for by nobody.
 //!
 //! The indexes and filters of open tables stay in memory; they count, and blocks have the rest.
+//! Those of large tables are in partitions, which stay as well while they are few, and are blocks
+//! like others beyond that.
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::block::Block;
+use super::filter::Filter;
+use super::index::Index;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +29,11 @@ const USUAL_BLOCK: u64 = 8 << 10;
 /// Blocks keep this share of the bound, whatever is pinned: without any, each read would go to the
 /// disk. One part in so many.
 const LEAST_SHARE: u64 = 8;
+
+/// Partitions stay while everything that stays is within this share of the bound: one part in so
+/// many. Index and filter are about a sixtieth of what they are for, so tables whose partitions fill
+/// a quarter of the cache are fifteen times the cache: most reads go to the disk then, whatever stays.
+const STAYING_SHARE: u64 = 4;
 
 /// A value has at most this part of a shard: a larger one would push out too many others. One part
 /// in so many.
@@ -40,10 +49,13 @@ pub(crate) struct CachedValue {
     pub(crate) held: u32,
 }
 
+/// What is at a place of a file, as those who ask for it need it.
 #[derive(Clone)]
-enum Cached {
+pub(crate) enum Cached {
     Block(Block),
     Value(CachedValue),
+    Index(Arc<Index>),
+    Filter(Filter),
 }
 
 impl Cached {
@@ -51,8 +63,45 @@ impl Cached {
         let bytes = match self {
             Self::Block(block) => block.bytes() as u64,
             Self::Value(value) => u64::from(value.held),
+            Self::Index(index) => index.bytes() as u64,
+            Self::Filter(filter) => filter.bytes() as u64,
         };
         bytes + OVERHEAD
+    }
+}
+
+/// A part of an index or a filter.
+pub(crate) trait Partition: Clone {
+    fn bytes(&self) -> usize;
+    fn into_cached(self) -> Cached;
+    fn of(cached: Cached) -> Option<Self>;
+}
+
+impl Partition for Arc<Index> {
+    fn bytes(&self) -> usize {
+        Index::bytes(self)
+    }
+
+    fn into_cached(self) -> Cached {
+        Cached::Index(self)
+    }
+
+    fn of(cached: Cached) -> Option<Self> {
+        if let Cached::Index(index) = cached { Some(index) } else { None }
+    }
+}
+
+impl Partition for Filter {
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn into_cached(self) -> Cached {
+        Cached::Filter(self)
+    }
+
+    fn of(cached: Cached) -> Option<Self> {
+        if let Cached::Filter(filter) = cached { Some(filter) } else { None }
     }
 }
 
@@ -148,18 +197,38 @@ impl BlockCache {
         }
     }
 
-    /// Takes room from the blocks until what is returned is dropped.
-    pub(crate) fn pin(self: &Arc<Self>, bytes: u64) -> Pinned {
-        self.change_pinned(|pinned| pinned + bytes);
-        Pinned { cache: self.clone(), bytes }
+    /// A partition of a table's index or filter; `trace`: as [`BlockCache::get`], otherwise as
+    /// [`BlockCache::peek`].
+    pub(crate) fn partition<P: Partition>(
+        &self,
+        table: u64,
+        offset: u64,
+        trace: bool,
+    ) -> Option<P> {
+        let peek = || self.blocks.peek(&(table, offset));
+        let found = if trace { self.find(table, offset) } else { peek() };
+        found.and_then(P::of)
     }
 
-    fn change_pinned(&self, change: impl FnOnce(u64) -> u64) {
+    pub(crate) fn insert_partition<P: Partition>(&self, table: u64, offset: u64, partition: P) {
+        self.blocks.insert((table, offset), partition.into_cached());
+    }
+
+    /// Takes room from the blocks until what is returned is dropped.
+    pub(crate) fn pin(self: &Arc<Self>, bytes: u64) -> Pinned {
+        self.change_pinned(|pinned| Some(pinned + bytes));
+        Pinned { cache: self.clone(), bytes: AtomicU64::new(bytes) }
+    }
+
+    /// Whether `change` had a new number.
+    fn change_pinned(&self, change: impl FnOnce(u64) -> Option<u64>) -> bool {
         // Held meanwhile: the last change has the last word.
         let mut pinned = self.pinned.lock();
-        *pinned = change(*pinned);
+        let Some(changed) = change(*pinned) else { return false };
+        *pinned = changed;
         let least = self.bound / LEAST_SHARE;
-        self.blocks.set_capacity(self.bound.saturating_sub(*pinned).max(least));
+        self.blocks.set_capacity(self.bound.saturating_sub(changed).max(least));
+        true
     }
 
     pub(crate) fn stats(&self) -> CacheStats {
@@ -190,18 +259,36 @@ fn value(cached: Cached) -> Option<CachedValue> {
 /// Bytes that an open table keeps in memory.
 pub(crate) struct Pinned {
     cache: Arc<BlockCache>,
-    bytes: u64,
+    bytes: AtomicU64,
 }
 
 impl Pinned {
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.bytes
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// As many more, if there is room for what need not stay.
+    pub(crate) fn grow(&self, bytes: u64) -> bool {
+        let most = self.cache.bound / STAYING_SHARE;
+        let within = |pinned: u64| pinned.checked_add(bytes).filter(|sum| *sum <= most);
+        let grown = self.cache.change_pinned(within);
+        if grown {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        grown
+    }
+
+    /// As many fewer, of those that [`Pinned::grow`] granted.
+    pub(crate) fn shrink(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.cache.change_pinned(|pinned| Some(pinned - bytes));
     }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        self.cache.change_pinned(|pinned| pinned - self.bytes);
+        let bytes = self.bytes();
+        self.cache.change_pinned(|pinned| Some(pinned - bytes));
     }
 }
 
@@ -221,5 +308,20 @@ mod tests {
         assert_eq!(room(), 3 << 18);
         drop(second);
         assert_eq!((room(), cache.stats().pinned, cache.stats().capacity), (1 << 20, 0, 1 << 20));
+    }
+
+    #[test]
+    fn what_need_not_stay_stays_while_a_quarter_is_enough() {
+        let cache = Arc::new(BlockCache::new(1 << 20));
+        let (one, other) = (cache.pin(1 << 16), cache.pin(0));
+        assert!(other.grow(3 << 15) && other.grow(3 << 15));
+        assert!(!other.grow(1) && !one.grow(1) && !one.grow(u64::MAX));
+        assert_eq!((one.bytes(), other.bytes(), cache.stats().pinned), (1 << 16, 3 << 16, 1 << 18));
+        other.shrink(3 << 15);
+        assert!(one.grow(3 << 15) && !other.grow(1));
+        drop(one);
+        assert_eq!((cache.stats().pinned, other.bytes()), (3 << 15, 3 << 15));
+        drop(other);
+        assert_eq!((cache.blocks.capacity(), cache.stats().pinned), (1 << 20, 0));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::block::BlockCursor;
+use super::parts::Leaf;
 use super::readahead::Readahead;
 use super::reader::Table;
 use crate::coding::Malformed;
@@ -15,8 +16,8 @@ use crate::version::levels::Version;
 /// A position in one table.
 pub(crate) struct TableCursor {
     table: Arc<Table>,
-    /// Whether blocks read go into the cache: yes for readers, no for compactions.
-    keep: bool,
+    /// With whether what is read goes into the cache: yes for readers, no for compactions.
+    leaf: Leaf,
     ahead: Readahead,
     at: usize,
     block: Option<BlockCursor>,
@@ -26,8 +27,9 @@ pub(crate) struct TableCursor {
 
 impl TableCursor {
     pub(crate) const fn new(table: Arc<Table>, keep: bool) -> Self {
+        let leaf = Leaf::new(keep);
         let ahead = Readahead::new(!keep);
-        Self { table, keep, ahead, at: 0, block: None, spare: Vec::new() }
+        Self { table, leaf, ahead, at: 0, block: None, spare: Vec::new() }
     }
 
     /// Bytes held of what was read ahead.
@@ -63,8 +65,8 @@ impl TableCursor {
         }
         self.at = at;
         self.leave();
-        if at < self.table.index().len() {
-            let block = self.table.block_ahead(at, self.keep, &mut self.ahead)?;
+        if at < self.table.blocks() {
+            let block = self.table.block_ahead(&mut self.leaf, at, &mut self.ahead)?;
             self.block = Some(BlockCursor::new(block, std::mem::take(&mut self.spare)));
             self.within(to)?;
         }
@@ -97,14 +99,14 @@ impl TableCursor {
     }
 
     pub(crate) fn go(&mut self, to: Position<'_>) -> Result<(), Error> {
-        let blocks = self.table.index().len();
+        let blocks = self.table.blocks();
         match to {
             Position::First => self.enter(0, to),
             Position::Last => self.enter(blocks - 1, to),
             // The versions of a key may go on over several blocks, so the target has to be looked
             // for in each: neither the first nor the last entry of the next one will do.
             Position::AtOrBehind(key, _) => {
-                let mut at = self.table.index().find(key);
+                let mut at = self.table.find(&mut self.leaf, key)?;
                 self.enter(at, to)?;
                 while self.block.is_none() && at + 1 < blocks {
                     at += 1;
@@ -113,8 +115,8 @@ impl TableCursor {
                 Ok(())
             }
             Position::Before(key, _) => {
-                let mut at = self.table.index().find(key);
-                while at + 1 < blocks && self.table.index().separator(at) == key {
+                let mut at = self.table.find(&mut self.leaf, key)?;
+                while at + 1 < blocks && self.table.goes_on_with(&mut self.leaf, at, key)? {
                     at += 1;
                 }
                 at = at.min(blocks - 1);
@@ -152,7 +154,7 @@ impl TableCursor {
     }
 
     fn spill_forward(&mut self) -> Result<(), Error> {
-        if self.block.is_none() && self.at + 1 < self.table.index().len() {
+        if self.block.is_none() && self.at + 1 < self.table.blocks() {
             self.enter(self.at + 1, Position::First)?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::coding::{Decoder, Malformed, crc32c};
 
 pub(crate) const MAGIC: &[u8; 7] = b"MRDNSST";
-pub(crate) const VERSION: u8 = 2;
+pub(crate) const VERSION: u8 = 3;
 /// The oldest version that is read.
 pub(crate) const OLDEST_VERSION: u8 = 1;
 pub(crate) const HEADER: usize = 8;
@@ -59,7 +59,7 @@ pub(crate) fn block_checksum(stored: &[u8], offset: u64) -> u32 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footer {
     pub(crate) index: Handle,
-    /// Length 0: no filter.
+    /// Length 0: no filter, or partitions of one.
     pub(crate) filter: Handle,
     pub(crate) meta: Handle,
     pub(crate) file_len: u64,

@@ -1,5 +1,6 @@
 //! The sparse index: for each data block a key at or behind its last one and before the next
-//! block's first, and where it is. Held in memory, whole.
+//! block's first, and where it is. Held in memory, whole; in a large table in partitions, over which
+//! there is an index of the same kind.
 //!
 //! A search compares numbers that lie side by side: of each separator the eight bytes behind what
 //! all separators share. Only where they are equal are separators compared.
@@ -37,12 +38,21 @@ pub(crate) fn encode_entry(out: &mut Vec<u8>, separator: &[u8], handle: Handle) 
 
 impl Index {
     pub(crate) fn parse(data: Bytes) -> Result<Self, Malformed> {
+        Self::parse_with(data, |_behind, _handle| Ok(()))
+    }
+
+    /// `each` decodes what is behind each entry, of which it is told where it leads.
+    pub(crate) fn parse_with(
+        data: Bytes,
+        mut each: impl FnMut(&mut Decoder<'_>, Handle) -> Result<(), Malformed>,
+    ) -> Result<Self, Malformed> {
         let mut decoder = Decoder::new(&data);
         let mut entries = Vec::new();
         while !decoder.is_empty() {
             let key = decoder.bytes()?;
             let key_at = data.len() - decoder.remaining() - key.len();
             let handle = Handle { offset: decoder.varint()?, len: decoder.varint_u32()? };
+            each(&mut decoder, handle)?;
             entries.push(IndexEntry {
                 key_at: u32::try_from(key_at).map_err(|_cause| Malformed)?,
                 key_len: u32::try_from(key.len()).map_err(|_cause| Malformed)?,

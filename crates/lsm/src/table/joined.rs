@@ -10,6 +10,7 @@ use meridian_vfs::{File, read_exact_at};
 
 use super::block::Block;
 use super::format::Handle;
+use super::parts::Leaf;
 use super::reader::Table;
 use crate::error::Error;
 
@@ -30,6 +31,7 @@ pub(crate) struct Joined {
     bytes: Bytes,
     /// The block that was asked for last.
     last: Option<(usize, Block)>,
+    leaf: Leaf,
 }
 
 impl Joined {
@@ -37,7 +39,7 @@ impl Joined {
     pub(crate) fn new(wanted: impl Iterator<Item = usize>) -> Self {
         let mut wanted: Vec<usize> = wanted.collect();
         wanted.dedup();
-        Self { wanted, start: 0, bytes: Bytes::new(), last: None }
+        Self { wanted, start: 0, bytes: Bytes::new(), last: None, leaf: Leaf::new(true) }
     }
 
     /// The block at `at` of the table's index, through the cache.
@@ -47,7 +49,9 @@ impl Joined {
         {
             return Ok(block.clone());
         }
-        let block = table.block_joined(at, self)?;
+        let mut leaf = std::mem::replace(&mut self.leaf, Leaf::new(true));
+        let block = table.block_joined(&mut leaf, at, self)?;
+        self.leaf = leaf;
         self.last = Some((at, block.clone()));
         Ok(block)
     }
@@ -59,7 +63,7 @@ impl Joined {
         file: &dyn File,
         path: &Path,
         at: usize,
-        handle_of: impl Fn(usize) -> Option<Handle>,
+        mut handle_of: impl FnMut(usize) -> Option<Handle>,
         is_here: impl Fn(Handle) -> bool,
     ) -> Option<Bytes> {
         let handle = handle_of(at)?;

@@ -48,6 +48,8 @@ pub(crate) struct Metadata {
     pub(crate) origin: Option<Origin>,
     /// Since version 2. Length 0: there is none.
     pub(crate) dictionary: Handle,
+    /// Of index and filter. Since version 3. 0: both are whole.
+    pub(crate) partitions: u64,
 }
 
 impl Metadata {
@@ -71,6 +73,7 @@ impl Metadata {
             origin.encode(&mut out);
             put_varint(&mut out, self.dictionary.offset);
             put_varint(&mut out, u64::from(self.dictionary.len));
+            put_varint(&mut out, self.partitions);
         }
         out
     }
@@ -89,6 +92,7 @@ impl Metadata {
             largest: Bytes::copy_from_slice(d.bytes()?),
             origin: if version == 1 { None } else { Some(Origin::decode(d)?) },
             dictionary: if version == 1 { Handle::default() } else { decode_handle(d)? },
+            partitions: if version < 3 { 0 } else { d.varint()? },
         };
         if d.is_empty() { Ok(metadata) } else { Err(Malformed) }
     }
@@ -204,6 +208,7 @@ mod tests {
             smallest: Bytes::from_static(b"a"),
             largest: Bytes::from_static(b"zz"),
             dictionary: Handle { offset: 1337, len: 77 },
+            partitions: 200,
             origin: Some(Origin {
                 tree: 7,
                 name: "cities".to_owned(),
@@ -225,11 +230,13 @@ mod tests {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801 0203c801ac0201 b90a4d"
+            "03010105ac022801016102 7a7a07066369746965730c06090a020b63 ac0200020a0b01c801 0203c801ac0201 b90a4d c801"
                 .replace(' ', "")
         );
-        assert_eq!(Metadata::decode(2, &bytes), Ok(example()));
-        let old = Metadata { origin: None, dictionary: Handle::default(), ..example() };
+        assert_eq!(Metadata::decode(3, &bytes), Ok(example()));
+        let whole = Metadata { partitions: 0, ..example() };
+        assert_eq!(Metadata::decode(2, &bytes[..bytes.len() - 2]), Ok(whole.clone()));
+        let old = Metadata { origin: None, dictionary: Handle::default(), ..whole };
         assert_eq!(Metadata::decode(1, &old.encode()), Ok(old.clone()));
         assert_eq!(old.record(1, [0; 32]), None);
     }
@@ -259,11 +266,12 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>, at: usize, flip in 1u8..) {
             let _any = Metadata::decode(1, &bytes);
             let _any = Metadata::decode(2, &bytes);
+            let _any = Metadata::decode(3, &bytes);
             let mut bytes = example().encode();
             let at = at % bytes.len();
             bytes[at] ^= flip;
-            let _any = Metadata::decode(2, &bytes);
-            prop_assert_eq!(Metadata::decode(2, &bytes[..at]), Err(Malformed));
+            let _any = Metadata::decode(3, &bytes);
+            prop_assert_eq!(Metadata::decode(3, &bytes[..at]), Err(Malformed));
         }
     }
 }

@@ -10,10 +10,14 @@ pub(crate) mod format;
 pub(crate) mod garbage;
 pub(crate) mod index;
 pub(crate) mod joined;
+pub(crate) mod lookup;
 pub(crate) mod metadata;
+pub(crate) mod parts;
 pub(crate) mod readahead;
 pub(crate) mod reader;
 pub(crate) mod writer;
 
+#[cfg(test)]
+mod part_tests;
 #[cfg(test)]
 mod tests;

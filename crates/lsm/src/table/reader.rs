@@ -1,5 +1,5 @@
-//! An open table: index and filter in memory, blocks through the cache, every block's checksum
-//! compared whenever it is read from the file.
+//! An open table: index and filter in memory or in partitions, blocks through the cache, every block's
+//! checksum compared whenever it is read from the file.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +20,9 @@ use super::format::{
 pub(crate) use super::garbage::Garbage;
 use super::index::Index;
 use super::joined::Joined;
+use super::lookup::Lookup;
 use super::metadata::Metadata;
+use super::parts::{Leaf, Parts};
 use super::readahead::Readahead;
 use crate::blob::format::Reference;
 use crate::blob::reader::{BlobFile, Keep};
@@ -32,15 +34,14 @@ use crate::version::edit::TableRecord;
 
 pub(crate) struct Table {
     pub(crate) record: TableRecord,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    index: Index,
-    filter: Option<Filter>,
-    dictionary: Option<Dictionary>,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+    pub(super) lookup: Lookup,
+    pub(super) dictionary: Option<Dictionary>,
     /// The blob files that it refers to, in the order of its record.
     blobs: Vec<Arc<BlobFile>>,
-    cache: Arc<BlockCache>,
-    pinned: Pinned,
+    pub(super) cache: Arc<BlockCache>,
+    pub(super) pinned: Pinned,
     /// No version after this one has it: its file goes when its last reader does.
     obsolete: AtomicBool,
     garbage: Arc<Garbage>,
@@ -79,21 +80,32 @@ impl Table {
             let path = path.clone();
             move |_malformed: Malformed| Error::corruption(path, handle.offset, what)
         };
-        let index = Index::parse(load(footer.index)?)
-            .map_err(corrupt(footer.index, "the index cannot be decoded"))?;
-        let filter = match footer.filter.len {
-            0 => None,
-            _ => Some(
-                Filter::parse(load(footer.filter)?)
-                    .map_err(corrupt(footer.filter, "the filter cannot be decoded"))?,
-            ),
-        };
         let meta = Metadata::decode(version, &load(footer.meta)?)
             .map_err(corrupt(footer.meta, "the metadata cannot be decoded"))?;
         if !meta.is_of(&record) {
             let what = "the metadata is not what the manifest says";
             return Err(Error::corruption(path, footer.meta.offset, what));
         }
+        let whole = load(footer.index)?;
+        let lookup = if meta.partitions > 0 {
+            let parts = Parts::parse(whole, footer.file_len);
+            // The last separator is the last key: whatever the table covers is in a partition.
+            let sound = parts.ok().filter(|parts| parts.is_for(&meta));
+            let what = "the top of the index is not what the metadata says";
+            let damage = || Error::corruption(&path, footer.index.offset, what);
+            Lookup::Parts(sound.ok_or_else(damage)?)
+        } else {
+            let index = Index::parse(whole)
+                .map_err(corrupt(footer.index, "the index cannot be decoded"))?;
+            let filter = match footer.filter.len {
+                0 => None,
+                _ => Some(
+                    Filter::parse(load(footer.filter)?)
+                        .map_err(corrupt(footer.filter, "the filter cannot be decoded"))?,
+                ),
+            };
+            Lookup::Whole { index, filter }
+        };
         let obsolete = AtomicBool::new(false);
         let dictionary = match meta.dictionary.len {
             0 => None,
@@ -102,17 +114,13 @@ impl Table {
                     .map_err(corrupt(meta.dictionary, "the dictionary cannot be decoded"))?,
             ),
         };
-        let (filter_bytes, dictionary_bytes) = (
-            filter.as_ref().map_or(0, Filter::bytes),
-            dictionary.as_ref().map_or(0, Dictionary::bytes),
-        );
-        let pinned = cache.pin((index.bytes() + filter_bytes + dictionary_bytes) as u64);
+        let dictionary_bytes = dictionary.as_ref().map_or(0, Dictionary::bytes);
+        let pinned = cache.pin((lookup.bytes() + dictionary_bytes) as u64);
         Ok(Self {
             record,
             path,
             file,
-            index,
-            filter,
+            lookup,
             dictionary,
             blobs: Vec::new(),
             cache,
@@ -171,25 +179,13 @@ impl Table {
         self.dictionary.is_some()
     }
 
-    /// Bytes of index, filter and dictionary in memory.
-    pub(crate) const fn pinned_bytes(&self) -> u64 {
+    /// Bytes of index, filter and dictionary that stay in memory.
+    pub(crate) fn pinned_bytes(&self) -> u64 {
         self.pinned.bytes()
-    }
-
-    pub(crate) const fn index(&self) -> &Index {
-        &self.index
     }
 
     pub(crate) fn covers(&self, key: &[u8]) -> bool {
         *self.record.smallest <= *key && *key <= *self.record.largest
-    }
-
-    /// Whether it may hold a version of `key` visible at `at`. `hash` is the key's.
-    pub(crate) fn may_hold(&self, key: &[u8], hash: u64, at: Seqno) -> bool {
-        // Otherwise nothing in it was written by then.
-        self.record.min_seqno <= at
-            && self.filter.as_ref().is_none_or(|filter| filter.may_contain(hash))
-            && self.covers(key)
     }
 
     /// Hands the versions of `key` visible at `at` to `visit`, newest first. `hash` is the key's.
@@ -200,10 +196,12 @@ impl Table {
         at: Seqno,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        if !self.may_hold(key, hash, at) {
+        if !self.may_hold(key, hash, at)? {
             return Ok(ControlFlow::Continue(()));
         }
-        self.visit_from(self.index.find(key), &mut |block_at| self.block(block_at), key, at, visit)
+        let mut leaf = Leaf::new(true);
+        let first = self.find(&mut leaf, key)?;
+        self.visit_from(first, &mut |at| self.block(&mut leaf, at), key, at, visit)
     }
 
     /// As [`Table::visit`], without asking the filter. `first`: what the index finds; `block`: where
@@ -227,12 +225,13 @@ impl Table {
                 }
             }
         };
-        for block_at in first..self.index.len() {
+        let mut leaf = Leaf::new(true);
+        for block_at in first..self.blocks() {
             match block(block_at)?.visit(key, seek_tag(at), &mut resolved) {
                 Ok(Visited::Enough) => {
                     return unreadable.map_or(Ok(ControlFlow::Break(())), Err);
                 }
-                Ok(Visited::EndOfBlock) if self.index.separator(block_at) == key => {}
+                Ok(Visited::EndOfBlock) if self.goes_on_with(&mut leaf, block_at, key)? => {}
                 Ok(_) => break,
                 Err(malformed) => return Err(self.malformed(block_at, malformed)),
             }
@@ -242,13 +241,14 @@ impl Table {
 
     /// A block that passed its checksum cannot be decoded.
     pub(crate) fn malformed(&self, block_at: usize, _malformed: Malformed) -> Error {
-        let offset = self.index.handle(block_at).map_or(0, |handle| handle.offset);
+        let handle = self.handle(&mut Leaf::new(false), block_at);
+        let offset = handle.map_or(0, |handle| handle.offset);
         Error::corruption(&self.path, offset, "a block cannot be decoded")
     }
 
     /// The block at `block_at` of the index, which goes into the cache.
-    pub(crate) fn block(&self, block_at: usize) -> Result<Block, Error> {
-        let handle = self.handle(block_at)?;
+    pub(crate) fn block(&self, leaf: &mut Leaf, block_at: usize) -> Result<Block, Error> {
+        let handle = self.handle(leaf, block_at)?;
         if let Some(block) = self.cache.get(self.record.id, handle.offset) {
             return Ok(block);
         }
@@ -261,15 +261,17 @@ impl Table {
     /// As [`Table::block`], for those who want others as well.
     pub(crate) fn block_joined(
         &self,
+        leaf: &mut Leaf,
         block_at: usize,
         joined: &mut Joined,
     ) -> Result<Block, Error> {
-        let handle = self.handle(block_at)?;
+        let handle = self.handle(leaf, block_at)?;
         let id = self.record.id;
         if let Some(block) = self.cache.get(id, handle.offset) {
             return Ok(block);
         }
-        let handle_of = |at| self.index.handle(at);
+        // A partition that cannot be read is an error when it is its turn.
+        let handle_of = |at| self.handle(leaf, at).ok();
         let is_here = |handle: Handle| self.cache.peek(id, handle.offset).is_some();
         let dictionary = self.dictionary.as_ref();
         let raw = match joined.read(&*self.file, &self.path, block_at, handle_of, is_here) {
@@ -290,11 +292,14 @@ impl Table {
     /// out, and nobody may ever want what it has read.
     pub(crate) fn block_ahead(
         &self,
+        leaf: &mut Leaf,
         block_at: usize,
-        keep: bool,
         ahead: &mut Readahead,
     ) -> Result<Block, Error> {
-        let handle = self.handle(block_at)?;
+        let keep = leaf.keep;
+        let (index, local) = self.leaf(leaf, block_at)?;
+        let missing = || Error::corruption(&self.path, 0, "a block is not in the index");
+        let handle = index.handle(local).ok_or_else(missing)?;
         let (id, offset) = (self.record.id, handle.offset);
         let goes_on = ahead.enter(block_at);
         let found = if keep { self.cache.get(id, offset) } else { self.cache.peek(id, offset) };
@@ -302,7 +307,7 @@ impl Table {
             return Ok(block);
         }
         if goes_on && ahead.get(handle).is_none() {
-            ahead.read(&*self.file, &self.path, &self.index, block_at);
+            ahead.read(&*self.file, &self.path, index, local);
         }
         let dictionary = self.dictionary.as_ref();
         let raw = match ahead.get(handle) {
@@ -321,11 +326,6 @@ impl Table {
         Ok(block)
     }
 
-    fn handle(&self, block_at: usize) -> Result<Handle, Error> {
-        let missing = || Error::corruption(&self.path, 0, "a block is not in the index");
-        self.index.handle(block_at).ok_or_else(missing)
-    }
-
     fn parse(&self, block_at: usize, raw: Bytes) -> Result<Block, Error> {
         Block::parse(raw).map_err(|malformed| self.malformed(block_at, malformed))
     }
@@ -335,12 +335,7 @@ impl Table {
         if digest(&*self.file)? == self.record.digest {
             return Ok(());
         }
-        // Find the damaged block, to name it.
-        for block_at in 0..self.index.len() {
-            if let Some(handle) = self.index.handle(block_at) {
-                read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
-            }
-        }
+        self.read_through()?;
         Err(Error::corruption(&self.path, 0, "the file's digest is not the manifest's"))
     }
 }
@@ -380,7 +375,7 @@ fn read_footer(file: &dyn File, path: &Path, expected: Option<u64>) -> Result<(u
 }
 
 /// Reads, checks and decompresses one block.
-fn read_raw(
+pub(super) fn read_raw(
     file: &dyn File,
     path: &Path,
     handle: Handle,

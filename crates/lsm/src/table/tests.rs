@@ -18,6 +18,7 @@ use super::filter::{self, Filter};
 use super::format::{Footer, Handle};
 use super::index::{Index, separator};
 use super::metadata::Origin;
+use super::parts::Leaf;
 use super::readahead::READAHEAD_BYTES;
 use super::reader::{Garbage, Table};
 use super::writer::TableWriter;
@@ -27,13 +28,13 @@ use crate::key::{ValueKind, pack, seek_tag};
 use crate::options::{Compression, TreeConfig};
 use crate::read::merge_iter::Position;
 
-type Entries = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>>;
+pub(super) type Entries = BTreeMap<(Vec<u8>, std::cmp::Reverse<u64>), Vec<u8>>;
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn entries() -> impl Strategy<Value = Entries> {
+pub(super) fn entries() -> impl Strategy<Value = Entries> {
     let key = proptest::collection::vec(0..3u8, 0..6);
     let value = proptest::collection::vec(any::<u8>(), 0..30);
     proptest::collection::vec((key, 1..40u64, value), 1..120).prop_map(|list| {
@@ -171,7 +172,17 @@ fn filters_forget_nothing_and_rarely_imagine() {
     assert!(filter.bytes() < 26_000);
 }
 
-fn write_table(fs: &MemFs, config: &TreeConfig, entries: &Entries) -> Table {
+pub(super) fn write_table(fs: &MemFs, config: &TreeConfig, entries: &Entries) -> Table {
+    write_table_with(fs, config, entries, 1 << 20)
+}
+
+/// With a cache of so many bytes.
+pub(super) fn write_table_with(
+    fs: &MemFs,
+    config: &TreeConfig,
+    entries: &Entries,
+    cache: u64,
+) -> Table {
     let dir = Path::new("/t");
     fs.create_dir_all(dir).unwrap();
     let origin = Origin { tree: 3, name: config.name.clone(), table: 9, ..Origin::default() };
@@ -180,7 +191,7 @@ fn write_table(fs: &MemFs, config: &TreeConfig, entries: &Entries) -> Table {
         writer.add(key, tag.0, value).unwrap();
     }
     let record = writer.finish().unwrap();
-    let (cache, garbage) = (Arc::new(BlockCache::new(1 << 20)), Arc::new(Garbage::default()));
+    let (cache, garbage) = (Arc::new(BlockCache::new(cache)), Arc::new(Garbage::default()));
     Table::open(fs, dir, record, cache, garbage).unwrap()
 }
 
@@ -190,6 +201,9 @@ proptest! {
     fn a_table_is_a_sorted_list(
         entries in entries(),
         wide: bool,
+        partition_bytes in prop_oneof![Just(0), 10..200usize, Just(usize::MAX)],
+        // Nothing stays; some of it; everything.
+        cache in prop_oneof![Just(0), Just(3 << 10), Just(1 << 20)],
         probes in proptest::collection::vec(
             (proptest::collection::vec(0..3u8, 0..6), 0..41u64), 20),
     ) {
@@ -197,8 +211,13 @@ proptest! {
         let widen = |value: &[u8]| if wide { [value, &[7; 300]].concat() } else { value.to_vec() };
         let entries: Entries = entries.into_iter().map(|(k, v)| (k, widen(&v))).collect();
         let list: Vec<_> = entries.iter().map(|((k, t), v)| (k.clone(), t.0, v.clone())).collect();
-        let config = TreeConfig { block_bytes: 1 << 10, ..TreeConfig::new("t") };
-        let table = Arc::new(write_table(&MemFs::new(), &config, &entries));
+        let config = TreeConfig { block_bytes: 1 << 10, partition_bytes, ..TreeConfig::new("t") };
+        let table = Arc::new(write_table_with(&MemFs::new(), &config, &entries, cache));
+        match partition_bytes {
+            usize::MAX => prop_assert_eq!(table.partitions(), 0),
+            0 if table.blocks() > 1 => prop_assert_eq!(table.partitions(), table.blocks()),
+            _ => {}
+        }
         let mut cursor = TableCursor::new(table.clone(), true);
         let here = |cursor: &TableCursor| {
             cursor.valid().then(|| (cursor.key().to_vec(), cursor.tag(), cursor.value().to_vec()))
@@ -247,7 +266,7 @@ fn golden_bytes() {
         hex(&footer.encode()),
         "\
          64000000000000001400000032000000000000003200000078000000000000001e000000\
-         ce000000000000005906608d4d52444e53535402"
+         ce000000000000005906608d4d52444e53535403"
     );
     assert_eq!(Footer::decode(&footer.encode()), Ok(footer));
     let mut builder = BlockBuilder::default();
@@ -267,16 +286,16 @@ fn golden_bytes() {
     assert_eq!(
         hex(&bytes),
         "\
-         4d52444e53535402000101076b760000000001000000000e000000879d3e740602000000\
+         4d52444e53535403000101076b760000000001000000000e000000879d3e740602000000\
          080000008000000000000000000000000002000000002000000000000000000000000001\
          0000000000000000000000000000000000000000000000000041000000ace609ee016b08\
          170004000000a993eeb201000001010201016b016b030174090000000000000000000000\
-         0000001c000000e3ff5d2469000000000000000d0000001f000000000000004a00000076\
-         0000000000000025000000d3000000000000009780fd734d52444e53535402"
+         000000001d000000b17b47e669000000000000000d0000001f000000000000004a000000\
+         760000000000000026000000d400000000000000c3f936da4d52444e53535403"
     );
     assert_eq!(
         hex(&table.record.digest),
-        "b5ad245cc7e381ceaee662cb2753eba12ba47cec1449ecc12a95c2513609492f"
+        "abda525bbfbcd00e56f25f8e05e406779fb3cd0693d64038d18b3bfab852fc4a"
     );
 }
 
@@ -331,14 +350,19 @@ proptest! {
         // From too little for one to several times what one is trained from.
         count in prop_oneof![1..400u32, 7_000..30_000u32],
         seed: u32,
+        partition_bytes in prop_oneof![Just(500), Just(usize::MAX)],
         probes in proptest::collection::vec(any::<u32>(), 20),
     ) {
         let entries = rows(count, seed);
         let fs = MemFs::new();
-        let table = Arc::new(write_table(&fs, &trained(), &entries));
+        let config = TreeConfig { partition_bytes, ..trained() };
+        let table = Arc::new(write_table(&fs, &config, &entries));
+        let large = table.partitions() > 1;
+        prop_assert!(large == (partition_bytes < usize::MAX) || count < 400 && !large);
         // A row is a few bytes more or less, by its seed.
-        let blocks = 0..table.index().len();
-        let raw: usize = blocks.map(|at| table.block(at).unwrap().bytes()).sum();
+        let mut leaf = Leaf::new(true);
+        let raw = (0..table.blocks()).map(|at| table.block(&mut leaf, at).unwrap().bytes());
+        let raw: usize = raw.sum();
         prop_assert_eq!(table.has_dictionary(), raw >= LEAST_SAMPLES, "{} in {}", count, raw);
         let mut cursor = TableCursor::new(table.clone(), false);
         cursor.go(Position::First).unwrap();
@@ -391,7 +415,9 @@ fn many_blocks(compression: Compression, cache: u64) -> (Arc<Table>, Arc<FaultFs
     let entries: Entries = (0..20_000u32)
         .map(|n| ((n.to_be_bytes().to_vec(), std::cmp::Reverse(pack(1, ValueKind::Put))), value(n)))
         .collect();
-    let config = TreeConfig { block_bytes: 4 << 10, compression, ..TreeConfig::new("t") };
+    let partition_bytes = usize::MAX;
+    let config =
+        TreeConfig { block_bytes: 4 << 10, partition_bytes, compression, ..TreeConfig::new("t") };
     let record = write_table(&fs, &config, &entries).record.clone();
     let fs = Arc::new(FaultFs::new(Arc::new(fs)));
     let (cache, garbage) = (Arc::new(BlockCache::new(cache)), Arc::new(Garbage::default()));
@@ -417,12 +443,12 @@ fn reads_of_a_scan(table: &Arc<Table>, fs: &FaultFs, keep: bool) -> u64 {
 fn long_scans_read_many_blocks_at_once_and_empty_no_cache() {
     for compression in [Compression::None, Compression::Lz4] {
         let (table, fs) = many_blocks(compression, 256 << 10);
-        let blocks = table.index().len() as u64;
+        let blocks = table.blocks() as u64;
         assert!(blocks > 400, "{blocks}");
         // What others like to read.
         let hot = || {
             let before = fs.calls(Op::Read);
-            (0..20).for_each(|block| drop(table.block(block).unwrap()));
+            (0..20).for_each(|block| drop(table.block(&mut Leaf::new(true), block).unwrap()));
             fs.calls(Op::Read) - before
         };
         hot();
@@ -445,8 +471,9 @@ fn short_scans_read_little_ahead() {
     cursor.go(Position::AtOrBehind(&10_000u32.to_be_bytes(), u64::MAX)).unwrap();
     assert_eq!(fs.calls(Op::Read) - before, 1);
     assert_eq!(cursor.ahead_bytes(), 0);
-    let first = table.index().find(&10_000u32.to_be_bytes());
-    while table.index().find(cursor.key()) == first {
+    let find = |key: &[u8]| table.find(&mut Leaf::new(true), key).unwrap();
+    let first = find(&10_000u32.to_be_bytes());
+    while find(cursor.key()) == first {
         cursor.go(Position::Next).unwrap();
     }
     assert_eq!(fs.calls(Op::Read) - before, 2);
@@ -467,7 +494,7 @@ fn what_cannot_be_read_ahead_is_an_error_only_when_it_is_its_turn() {
         fault: Fault::Error(std::io::ErrorKind::Other),
     };
     fs.inject(fault(1));
-    while table.index().find(cursor.key()) == 0 {
+    while table.find(&mut Leaf::new(true), cursor.key()).unwrap() == 0 {
         cursor.go(Position::Next).unwrap();
     }
     assert!(cursor.valid());

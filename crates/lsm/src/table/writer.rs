@@ -1,4 +1,6 @@
 //! Writing a table, front to back: data blocks, filter, index, metadata, footer; hashed as it goes.
+//! In a large table a partition of filter and index follows the data blocks that it is for, so that
+//! no more than one has to be in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use super::compress::{SAMPLE_BYTES, Trained};
 use super::filter_bits::Runs;
 use super::format::{BLOCK_TRAILER, Footer, HEADER, Handle, block_checksum, header, path};
 use super::metadata::{Metadata, Origin};
+use super::parts::encode_part;
 use super::{compress, filter, index};
 use crate::blob::format::{Reference, count};
 use crate::error::Error;
@@ -34,18 +37,32 @@ pub(crate) struct TableWriter {
     bloom_bits: u8,
     /// What decides how many bits its filter has; `None`: `bloom_bits`.
     runs: Option<Runs>,
+    partition_bytes: usize,
     block: BlockBuilder,
+    /// The hashes of the block's keys.
+    block_hashes: Vec<u64>,
     /// Blocks that wait for a dictionary to be trained from them.
     samples: Option<Samples>,
     trained: Option<Trained>,
     /// The last key of a written block and where it is: its separator needs the next key.
     pending: Option<(Vec<u8>, Handle)>,
-    index: Vec<u8>,
-    hashes: Vec<u64>,
+    part: OpenPart,
+    /// Ended partitions: the top of the index.
+    top: Vec<u8>,
+    /// Different keys in blocks that are placed; of two blocks with the same one both count.
+    keys: u64,
     hasher: blake3::Hasher,
     out: Vec<u8>,
     /// The file's length once `out` is written.
     offset: u64,
+}
+
+/// What the placed blocks since the last partition need.
+#[derive(Default)]
+struct OpenPart {
+    index: Vec<u8>,
+    blocks: u64,
+    hashes: Vec<u64>,
 }
 
 /// Raw blocks, one behind the other.
@@ -60,6 +77,7 @@ struct Sample {
     last: Vec<u8>,
     /// Known with the next key.
     separator: Option<Vec<u8>>,
+    hashes: Vec<u64>,
 }
 
 impl TableWriter {
@@ -81,12 +99,15 @@ impl TableWriter {
             block_bytes: config.block_bytes,
             bloom_bits: config.bloom_bits_per_key,
             runs: None,
+            partition_bytes: config.partition_bytes,
             block: BlockBuilder::default(),
+            block_hashes: Vec::new(),
             samples: matches!(compression, Compression::ZstdTrained(_)).then(Samples::default),
             trained: None,
             pending: None,
-            index: Vec::new(),
-            hashes: Vec::new(),
+            part: OpenPart::default(),
+            top: Vec::new(),
+            keys: 0,
             hasher: blake3::Hasher::new(),
             out: header().to_vec(),
             offset: HEADER as u64,
@@ -120,14 +141,14 @@ impl TableWriter {
             self.finish_block()?;
         }
         if let Some((last, handle)) = self.pending.take() {
-            index::encode_entry(&mut self.index, &index::separator(&last, key), handle);
+            self.enter(&index::separator(&last, key), handle)?;
         }
         if let Some(sample) = self.samples.as_mut().and_then(|samples| samples.blocks.last_mut()) {
             sample.separator.get_or_insert_with(|| index::separator(&sample.last, key));
         }
         let hash = filter::hash(key);
-        if self.bloom_bits > 0 && self.hashes.last() != Some(&hash) {
-            self.hashes.push(hash);
+        if self.bloom_bits > 0 && self.block_hashes.last() != Some(&hash) {
+            self.block_hashes.push(hash);
         }
         if is_apart(tag) {
             let reference = Reference::decode(value).map_err(|_cause| {
@@ -153,17 +174,20 @@ impl TableWriter {
         let last = self.block.last_key().to_vec();
         self.meta.blocks += 1;
         let mut block = std::mem::take(&mut self.block);
+        let mut hashes = std::mem::take(&mut self.block_hashes);
         let raw = block.finish();
         let placed = match &mut self.samples {
             Some(samples) => {
                 samples.raw.extend_from_slice(raw);
-                samples.blocks.push(Sample { bytes: raw.len(), last, separator: None });
+                let hashes = hashes.clone();
+                samples.blocks.push(Sample { bytes: raw.len(), last, separator: None, hashes });
                 if samples.raw.len() >= SAMPLE_BYTES { self.train() } else { Ok(()) }
             }
-            None => self.place(raw, last, None),
+            None => self.place(raw, last, None, &hashes),
         };
         block.clear();
-        self.block = block;
+        hashes.clear();
+        (self.block, self.block_hashes) = (block, hashes);
         placed
     }
 
@@ -178,26 +202,63 @@ impl TableWriter {
         for sample in samples.blocks {
             let (raw, behind) = rest.split_at(sample.bytes);
             rest = behind;
-            self.place(raw, sample.last, sample.separator)?;
+            self.place(raw, sample.last, sample.separator, &sample.hashes)?;
         }
         Ok(())
     }
 
-    /// Writes a block that ends with `last`; without a separator the next key makes it.
+    /// Writes a block that ends with `last` and has keys with these hashes; without a separator the
+    /// next key makes it.
     fn place(
         &mut self,
         raw: &[u8],
         last: Vec<u8>,
         separator: Option<Vec<u8>>,
+        hashes: &[u64],
     ) -> Result<(), Error> {
         let (out, trained) = (&mut self.out, self.trained.as_mut());
         let handle = put_block(out, self.offset, self.compression, trained, raw);
         self.offset += u64::from(handle.len);
+        let known = usize::from(self.part.hashes.last() == hashes.first());
+        let fresh = hashes.get(known..).unwrap_or_default();
+        self.keys += fresh.len() as u64;
+        self.part.hashes.extend_from_slice(fresh);
         match separator {
-            Some(separator) => index::encode_entry(&mut self.index, &separator, handle),
+            Some(separator) => self.enter(&separator, handle)?,
             None => self.pending = Some((last, handle)),
         }
         if self.out.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    /// Enters the block that was placed last into the index, and ends a partition that is large
+    /// enough: the next block's keys are not yet in its filter.
+    fn enter(&mut self, separator: &[u8], handle: Handle) -> Result<(), Error> {
+        index::encode_entry(&mut self.part.index, separator, handle);
+        self.part.blocks += 1;
+        let filter_bytes = self.part.hashes.len() * usize::from(self.bloom_bits) / 8;
+        if self.part.index.len().max(filter_bytes) < self.partition_bytes {
+            return Ok(());
+        }
+        self.end_part(separator);
+        if self.out.len() >= WRITE_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    fn end_part(&mut self, separator: &[u8]) {
+        let filter = self.put_filter();
+        let part = std::mem::take(&mut self.part);
+        let index = self.put(self.compression, &part.index);
+        encode_part(&mut self.top, separator, index, filter, part.blocks);
+        self.meta.partitions += 1;
+    }
+
+    /// The filter of the open partition.
+    fn put_filter(&mut self) -> Handle {
+        let bits = self.filter_bits();
+        if bits < LEAST_FILTER_BITS {
+            return Handle::default();
+        }
+        let filter = filter::build(&self.part.hashes, bits);
+        self.put(Compression::None, &filter)
     }
 
     fn write_out(&mut self) -> Result<(), Error> {
@@ -216,9 +277,27 @@ impl TableWriter {
     fn filter_bits(&self) -> f64 {
         let average = f64::from(self.bloom_bits);
         match &self.runs {
-            Some(runs) if self.bloom_bits > 0 => runs.bits(self.hashes.len() as u64, average),
+            Some(runs) if self.bloom_bits > 0 => runs.bits(self.keys, average),
             _ => average,
         }
+    }
+
+    /// Ends the index, or its last partition: where the index or its top is, and the filter if that
+    /// is whole.
+    fn finish_index(&mut self) -> (Handle, Handle) {
+        if let Some((last, handle)) = self.pending.take() {
+            index::encode_entry(&mut self.part.index, &last, handle);
+            self.part.blocks += 1;
+        }
+        if self.meta.partitions == 0 {
+            let filter = self.put_filter();
+            let index = std::mem::take(&mut self.part.index);
+            return (self.put(self.compression, &index), filter);
+        }
+        let largest = self.meta.largest.clone();
+        self.end_part(&largest);
+        let top = std::mem::take(&mut self.top);
+        (self.put(self.compression, &top), Handle::default())
     }
 
     /// Finishes the file and makes its bytes durable (its name is the caller's to make durable).
@@ -227,29 +306,14 @@ impl TableWriter {
         self.meta.largest = Bytes::copy_from_slice(self.block.last_key());
         self.finish_block()?;
         self.train()?;
-        if let Some((last, handle)) = self.pending.take() {
-            index::encode_entry(&mut self.index, &last, handle);
-        }
         if let Some(trained) = self.trained.take() {
             self.meta.dictionary = self.put(Compression::None, &trained.dictionary);
         }
-        let mut filter_handle = Handle::default();
-        let bits = self.filter_bits();
-        if bits >= LEAST_FILTER_BITS {
-            let filter = filter::build(&self.hashes, bits);
-            filter_handle = self.put(Compression::None, &filter);
-        }
-        let index = std::mem::take(&mut self.index);
-        let index_handle = self.put(self.compression, &index);
+        let (index, filter) = self.finish_index();
         self.meta.origin = Some(std::mem::take(&mut self.origin));
-        let meta_handle = self.put(Compression::None, &self.meta.encode());
+        let meta = self.put(Compression::None, &self.meta.encode());
         self.offset += super::format::FOOTER as u64;
-        let footer = Footer {
-            index: index_handle,
-            filter: filter_handle,
-            meta: meta_handle,
-            file_len: self.offset,
-        };
+        let footer = Footer { index, filter, meta, file_len: self.offset };
         self.out.extend_from_slice(&footer.encode());
         self.write_out()?;
         self.file.sync_data()?;
