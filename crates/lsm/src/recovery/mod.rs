@@ -55,7 +55,7 @@ pub struct Recovery {
     pub torn_tail_bytes: u64,
     /// The log's last segment, which they were in.
     pub torn_file: Option<PathBuf>,
-    /// Bytes of an unfinished manifest edit that were cut.
+    /// Bytes of an unfinished manifest edit, or of the witness of a finished one, that were cut.
     pub torn_manifest_bytes: u64,
     /// The last write recovered.
     pub last_seqno: Seqno,

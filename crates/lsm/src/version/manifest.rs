@@ -4,6 +4,10 @@
 //! on it is done (a file removed, a tree written to). So only the last record can be torn, and a
 //! whole record behind a damaged one proves damage. The first record is the snapshot that came
 //! with the rename: it is never torn.
+//!
+//! Behind each durable edit stands a witness of it: a record of no change, which the next sync makes
+//! durable, or the operating system before. So rot in the last edit is told from a torn one, unless
+//! a power cut took the witness.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +47,7 @@ pub(crate) struct Manifest {
     offset: u64,
     snapshot_bytes: u64,
     state: State,
-    /// An edit found no room: behind `offset` are bytes of it, and the next edit begins a new file.
+    /// A record found no room: behind `offset` are bytes of it, and the next edit begins a new file.
     spoilt: bool,
 }
 
@@ -107,11 +111,25 @@ impl Manifest {
         }
         self.file.sync_data()?;
         self.offset += bytes.len() as u64;
+        self.bear_witness()?;
         if self.offset > self.snapshot_bytes * REWRITE_FACTOR + REWRITE_SLACK {
             match self.rewrite() {
                 // The edit is durable where it is.
                 Err(Error::Full { .. }) => {}
                 written => written?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes behind a durable edit that it is. Whatever the disk makes of that, the edit stands.
+    fn bear_witness(&mut self) -> Result<(), Error> {
+        let witness = record(self.offset, &[]);
+        match self.file.append(&witness) {
+            Err(cause) if cause.is_disk_full() => self.spoilt = true,
+            appended => {
+                appended?;
+                self.offset += witness.len() as u64;
             }
         }
         Ok(())
@@ -184,7 +202,8 @@ pub(crate) fn record_at(bytes: &[u8], at: usize) -> Result<&[u8], Malformed> {
 
 /// Whether a whole record begins anywhere behind `at`.
 fn record_after(bytes: &[u8], at: usize) -> Option<usize> {
-    let starts = (at + 1)..bytes.len().saturating_sub(RECORD_HEADER);
+    // A witness is a header and no more.
+    let starts = (at + 1)..(bytes.len() + 1).saturating_sub(RECORD_HEADER);
     starts
         .filter(|start| bytes[*start..*start + 4] == RECORD_MAGIC)
         .find(|start| record_at(bytes, *start).is_ok())

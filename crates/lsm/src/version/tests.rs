@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_vfs::{Fs, MemFs, read_all};
+use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op, read_all};
 use proptest::prelude::*;
 
 use super::edit::{Change, TableRecord, TableTimes, TreeRecord, decode, encode};
@@ -166,33 +166,74 @@ fn open_manifest() -> (MemFs, Manifest) {
     (fs, manifest)
 }
 
-#[test]
-fn only_the_last_record_can_be_torn() {
+/// Makes each of the changes an edit; returns the file, where each edit begins and ends, and the
+/// states before and after each.
+fn edits() -> (Vec<u8>, Vec<(usize, usize)>, Vec<State>) {
     let (fs, mut manifest) = open_manifest();
-    let mut lengths = vec![read_all(&fs, &path(Path::new("/m"))).unwrap().len()];
-    let mut states = vec![manifest.state().clone()];
+    let read = || read_all(&fs, &path(Path::new("/m"))).unwrap();
+    let (mut places, mut states) = (Vec::new(), vec![manifest.state().clone()]);
     for change in all_changes() {
+        let start = read().len();
+        let edit = record(start as u64, &encode(std::slice::from_ref(&change)));
         manifest.commit(&[change]).unwrap();
-        lengths.push(read_all(&fs, &path(Path::new("/m"))).unwrap().len());
+        places.push((start, start + edit.len()));
         states.push(manifest.state().clone());
     }
-    let bytes = read_all(&fs, &path(Path::new("/m"))).unwrap();
-    for cut in lengths[0]..=bytes.len() {
+    (read(), places, states)
+}
+
+#[test]
+fn only_the_last_record_can_be_torn() {
+    let (bytes, places, states) = edits();
+    let first = places[0].0;
+    for cut in first..=bytes.len() {
         let loaded = decode_file(Path::new("m"), &bytes[..cut]).unwrap();
-        let whole = lengths.iter().rposition(|len| *len <= cut).unwrap();
+        let whole = places.iter().filter(|(_, end)| *end <= cut).count();
         assert_eq!(loaded.state, states[whole]);
-        assert_eq!(loaded.torn, (cut - lengths[whole]) as u64);
+        let ends = places.iter().flat_map(|(start, end)| [*start, *end]).chain([bytes.len()]);
+        assert_eq!(loaded.torn, (cut - ends.filter(|end| *end <= cut).max().unwrap()) as u64);
     }
-    for cut in 0..lengths[0] {
+    for cut in 0..first {
         assert!(decode_file(Path::new("m"), &bytes[..cut]).unwrap_err().is_corruption());
     }
+}
+
+#[test]
+fn rot_is_told_from_a_torn_end_even_in_the_last_edit() {
+    let (bytes, places, states) = edits();
+    let (_, end) = *places.last().unwrap();
+    assert!(end < bytes.len());
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
         match decode_file(Path::new("m"), &damaged) {
-            Err(cause) => assert!(cause.is_corruption()),
-            Ok(loaded) => assert!(at >= lengths[lengths.len() - 2] && loaded.torn > 0),
+            Err(cause) => assert!(cause.is_corruption() && at < end, "{at} of {end}"),
+            // The last witness: nothing hangs on it.
+            Ok(loaded) => {
+                assert!(at >= end && loaded.torn > 0, "{at} of {end}");
+                assert_eq!(&loaded.state, states.last().unwrap());
+            }
         }
+    }
+}
+
+#[test]
+fn an_edit_stands_where_its_witness_finds_no_room() {
+    let fs = MemFs::new();
+    fs.create_dir_all(Path::new("/m")).unwrap();
+    let faulty = FaultFs::new(Arc::new(fs.clone()));
+    let disk: Arc<dyn Fs> = Arc::new(faulty.clone());
+    let mut manifest = Manifest::write(disk, Path::new("/m"), State::default()).unwrap();
+    let load = || Manifest::load(&fs, Path::new("/m")).unwrap().unwrap();
+    let (op, path) = (Op::Append, "MANIFEST".to_owned());
+    for (at, change) in all_changes().into_iter().enumerate() {
+        let fault = Fault::PartialAppend(at % 25);
+        // The first append is the edit's, or that of the new file that it needs.
+        let nth = if at == 0 { 2 } else { 3 };
+        faulty.inject(FaultRule { op, path: path.clone(), nth, sticky: false, fault });
+        manifest.commit(&[change]).unwrap();
+        assert_eq!((&load().state, load().torn), (manifest.state(), at as u64 % 25));
+        faulty.heal();
     }
 }
 
