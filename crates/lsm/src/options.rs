@@ -94,7 +94,8 @@ pub enum RateLimit {
     /// Bytes a second, at least 1 MiB. Flushes count, but are never held: writers wait for them.
     BytesPerSecond(u64),
     /// As fast as they can while readers find what they need in memory; while those read from the
-    /// disk, slower and slower down to 8 MiB/s; while writers are held up, as fast as they can.
+    /// disk, from 64 MiB/s down to 8 MiB/s; from half way on to where writers would be slowed down,
+    /// faster and faster again.
     Auto,
 }
 

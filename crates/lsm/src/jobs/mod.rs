@@ -220,9 +220,7 @@ impl Core {
 
     /// What the rate limit follows.
     pub(crate) fn load(&self) -> Load {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let delays = count(&self.jobs.slowdowns) + count(&self.jobs.stops);
-        Load { reads: self.cache.stats().misses, delays }
+        Load { reads: self.cache.stats().misses, backlog: self.backlog_permille() }
     }
 
     fn levels_view(&self, tree: &Tree, claims: &[Claim]) -> LevelsView {

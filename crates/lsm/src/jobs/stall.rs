@@ -36,6 +36,20 @@ fn waiting_runs(strategy: Compaction, version: &Version) -> usize {
     1 + windows.take_while(|window| *window == newest).count()
 }
 
+/// What is undone in a tree: how much there is, from where writers are slowed down, and from where
+/// they stop.
+fn undone(tree: &Tree) -> [(usize, usize, usize); 3] {
+    let view = tree.view();
+    let strategy = tree.config_ref().compaction;
+    let slow = slowdown_runs(strategy);
+    let pending = tree.counters().pending_bytes.load(Ordering::Relaxed);
+    [
+        (view.sealed.len(), SEALED_SLOWDOWN, SEALED_STOP),
+        (waiting_runs(strategy, &view.version), slow, slow * STOP_TO_SLOWDOWN),
+        (megabytes(pending), megabytes(PENDING_SLOWDOWN_BYTES), megabytes(PENDING_STOP_BYTES)),
+    ]
+}
+
 /// How full a database is for a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pressure {
@@ -54,20 +68,7 @@ impl Core {
             return Pressure::Stop;
         }
         for tree in trees {
-            let view = tree.view();
-            let strategy = tree.config_ref().compaction;
-            let slow = slowdown_runs(strategy);
-            let pending = tree.counters().pending_bytes.load(Ordering::Relaxed);
-            let of_tree = [
-                (view.sealed.len(), SEALED_SLOWDOWN, SEALED_STOP),
-                (waiting_runs(strategy, &view.version), slow, slow * STOP_TO_SLOWDOWN),
-                (
-                    megabytes(pending),
-                    megabytes(PENDING_SLOWDOWN_BYTES),
-                    megabytes(PENDING_STOP_BYTES),
-                ),
-            ];
-            for (have, slow, stop) in of_tree {
+            for (have, slow, stop) in undone(tree) {
                 if have >= stop {
                     return Pressure::Stop;
                 }
@@ -81,6 +82,18 @@ impl Core {
             }
         }
         worst
+    }
+
+    /// How far the database is on its way to slowing writers down, in thousandths: 1000 or more, and
+    /// it does.
+    pub(crate) fn backlog_permille(&self) -> u64 {
+        let of_tree = |tree: &Tree| {
+            undone(tree).map(|(have, slow, _stop)| have as u64 * 1000 / slow.max(1) as u64)
+        };
+        let worst = self.trees.read().values().flat_map(of_tree).max().unwrap_or(0);
+        let total = self.shared.memtable_bytes.load(Ordering::Relaxed);
+        let is_short = total > self.options.memtable_total_bytes;
+        if is_short && self.sealed.load(Ordering::Acquire) > 0 { worst.max(1000) } else { worst }
     }
 
     /// How far a writer to these trees would be held up.
