@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op, read_all};
+use meridian_vfs::{CrashChoice, Fault, FaultFs, FaultRule, Fs, MemFs, Op, read_all};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::edit::{Change, TableRecord, TableTimes, TreeRecord, decode, encode};
@@ -215,6 +216,29 @@ fn rot_is_told_from_a_torn_end_even_in_the_last_edit() {
             }
         }
     }
+}
+
+/// An edit of several sectors, any of which a power cut may take.
+#[test]
+fn no_witness_is_there_before_its_edit() {
+    let (fs, mut manifest) = open_manifest();
+    let loaded = Arc::new(Mutex::new(Vec::new()));
+    let taken = loaded.clone();
+    fs.set_sync_hook(move |fs, point| {
+        for seed in 0..40 {
+            let cut = fs.crash_clone(CrashChoice::Torn(point.number * 40 + seed));
+            taken.lock().push(Manifest::load(&cut, Path::new("/m")));
+        }
+    });
+    manifest.commit(&all_changes()[..2]).unwrap();
+    for id in 10..20 {
+        let table = TableRecord { smallest: vec![7; 3000].into(), ..table(id) };
+        manifest.commit(&[Change::AddTable { tree: 1, table }]).unwrap();
+        manifest.commit(&[Change::RemoveTable { tree: 1, table: id }]).unwrap();
+    }
+    fs.clear_sync_hook();
+    let loaded = std::mem::take(&mut *loaded.lock());
+    assert!(loaded.iter().any(|loaded| loaded.as_ref().unwrap().as_ref().unwrap().torn > 500));
 }
 
 #[test]
