@@ -104,9 +104,8 @@ fn in_table<'w, 'k>(
     let mut candidates = Vec::new();
     let mut leaf = Leaf::new(true);
     for one in here[from..].iter_mut().filter(|one| one.open) {
-        let key = one.lookup.key();
-        if table.may_hold(key, one.hash, at)? {
-            candidates.push((table.find(&mut leaf, key)?, one));
+        if let Some(first) = table.locate(&mut leaf, one.lookup.key(), one.hash, at)? {
+            candidates.push((first, one));
         }
     }
     let mut joined = Joined::new(candidates.iter().map(|(first, _)| *first));

@@ -67,32 +67,48 @@ impl Table {
         })
     }
 
-    /// Whether it may hold a version of `key` visible at `at`. `hash` is the key's.
-    pub(crate) fn may_hold(&self, key: &[u8], hash: u64, at: Seqno) -> Result<bool, Error> {
+    /// The first block that may hold a version of `key` visible at `at`; `None`: no block does.
+    /// `hash` is the key's.
+    pub(crate) fn locate(
+        &self,
+        leaf: &mut Leaf,
+        key: &[u8],
+        hash: u64,
+        at: Seqno,
+    ) -> Result<Option<usize>, Error> {
         // Otherwise nothing in it was written by then.
         if self.record.min_seqno > at {
-            return Ok(false);
+            return Ok(None);
         }
         match &self.lookup {
-            Lookup::Whole { filter, .. } => {
+            Lookup::Whole { index, filter } => {
                 let filtered = filter.as_ref().is_none_or(|filter| filter.may_contain(hash));
-                Ok(filtered && self.covers(key))
+                Ok((filtered && self.covers(key)).then(|| index.find(key)))
             }
             Lookup::Parts(parts) => {
                 if !self.covers(key) {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let at = parts.find(key);
-                match parts.get(at) {
-                    Some(part) if part.filter.len == 0 => Ok(true),
-                    Some(part) => match part.kept_filter.get() {
-                        Some(filter) => Ok(filter.may_contain(hash)),
-                        None => Ok(self.part_filter(part)?.may_contain(hash)),
-                    },
-                    None => Err(self.not_in_index()),
+                let part = parts.get(at).ok_or_else(|| self.not_in_index())?;
+                if !self.part_may_hold(part, hash)? {
+                    return Ok(None);
                 }
+                Ok(Some(part.first + self.part_index(parts, part, at, leaf)?.find(key)))
             }
         }
+    }
+
+    fn part_may_hold(&self, part: &Part, hash: u64) -> Result<bool, Error> {
+        if part.filter.len == 0 {
+            return Ok(true);
+        }
+        if let Some(filter) = part.kept_filter.get() {
+            return Ok(filter.may_contain(hash));
+        }
+        let what = "a partition of the filter cannot be decoded";
+        let filter = self.partition(part.filter, &part.kept_filter, true, what, Filter::parse)?;
+        Ok(filter.may_contain(hash))
     }
 
     /// The first block that may hold `key` or something behind it; [`Table::blocks`] if there is none.
@@ -116,7 +132,7 @@ impl Table {
             Lookup::Whole { index, .. } => return Ok((index, block_at)),
             Lookup::Parts(parts) => parts,
         };
-        let at = parts.of_block(block_at);
+        let at = parts.of_block(leaf.at, block_at);
         let part = parts.get(at).ok_or_else(|| self.not_in_index())?;
         Ok((self.part_index(parts, part, at, leaf)?, block_at - part.first))
     }
@@ -149,10 +165,14 @@ impl Table {
         at: usize,
         leaf: &'a mut Leaf,
     ) -> Result<&'a Index, Error> {
+        let is_held = leaf.index.is_some() && leaf.at == at;
         if let Some(index) = part.kept_index.get() {
+            if !is_held {
+                (leaf.at, leaf.index) = (at, None);
+            }
             return Ok(index);
         }
-        if leaf.index.is_none() || leaf.at != at {
+        if !is_held {
             let parse = |raw| {
                 let index = Index::parse(raw)?;
                 if parts.is_of(at, &index) { Ok(Arc::new(index)) } else { Err(Malformed) }
@@ -163,11 +183,6 @@ impl Table {
             leaf.at = at;
         }
         leaf.index.as_deref().ok_or_else(|| self.not_in_index())
-    }
-
-    fn part_filter(&self, part: &Part) -> Result<Filter, Error> {
-        let what = "a partition of the filter cannot be decoded";
-        self.partition(part.filter, &part.kept_filter, true, what, Filter::parse)
     }
 
     /// A partition out of the cache or the file; `may_stay`: and into the cache, or to its place.

@@ -91,8 +91,12 @@ impl Parts {
         self.top.find(key)
     }
 
-    /// The partition of a data block.
-    pub(crate) fn of_block(&self, block_at: usize) -> usize {
+    /// The partition of a data block, which may be the one at `near`.
+    pub(crate) fn of_block(&self, near: usize, block_at: usize) -> usize {
+        let is_in = |part: &Part| (part.first..part.first + part.blocks).contains(&block_at);
+        if self.parts.get(near).is_some_and(is_in) {
+            return near;
+        }
         self.parts.partition_point(|part| part.first + part.blocks <= block_at)
     }
 
@@ -137,12 +141,14 @@ pub(crate) fn keep<P: Partition>(slot: &OnceLock<P>, partition: &P, pinned: &Pin
     true
 }
 
-/// A partition of an index that somebody holds on to, for neighbours are often asked for next.
+/// The partition of a table's index that somebody was in last, for neighbours are often asked for
+/// next. Always of the same table.
 #[derive(Debug)]
 pub(crate) struct Leaf {
     /// Whether partitions that are read go into the cache, or stay.
     pub(crate) keep: bool,
     pub(crate) at: usize,
+    /// `None`: it is looked for in its place.
     pub(crate) index: Option<Arc<Index>>,
 }
 

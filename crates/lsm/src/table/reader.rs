@@ -196,11 +196,10 @@ impl Table {
         at: Seqno,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        if !self.may_hold(key, hash, at)? {
-            return Ok(ControlFlow::Continue(()));
-        }
         let mut leaf = Leaf::new(true);
-        let first = self.find(&mut leaf, key)?;
+        let Some(first) = self.locate(&mut leaf, key, hash, at)? else {
+            return Ok(ControlFlow::Continue(()));
+        };
         self.visit_from(first, &mut |at| self.block(&mut leaf, at), key, at, visit)
     }
 
@@ -225,6 +224,7 @@ impl Table {
                 }
             }
         };
+        // Only asked for where a block ends with the key.
         let mut leaf = Leaf::new(true);
         for block_at in first..self.blocks() {
             match block(block_at)?.visit(key, seek_tag(at), &mut resolved) {
