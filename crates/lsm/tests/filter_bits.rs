@@ -19,7 +19,14 @@ fn cost(bloom_by_run: bool) -> (u64, u64) {
     let options = DbOptions { table_bytes: 32 << 10, ..small_options() };
     let (db, _) = open_with(&fs, options, &[]);
     let compaction = Compaction::Leveled { l0_files: 2, l1_bytes: 32 << 10, factor: 8 };
-    let tree = TreeConfig { compaction, bloom_bits_per_key: 5, bloom_by_run, ..config("t") };
+    let tree = TreeConfig {
+        compaction,
+        bloom_bits_per_key: 5,
+        bloom_by_run,
+        // All of it stays in memory.
+        partition_bytes: usize::MAX,
+        ..config("t")
+    };
     let tree = db.create_tree(tree).unwrap();
     let mut bytes = 0;
     for part in 0..24 {

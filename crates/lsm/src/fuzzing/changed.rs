@@ -27,6 +27,8 @@ pub(super) struct Sound {
 pub(super) fn configs() -> Vec<TreeConfig> {
     let config = |name: &str| TreeConfig {
         block_bytes: 1 << 10,
+        // One with whole indexes, one with many partitions.
+        partition_bytes: if name == "a" { 0 } else { 16 << 10 },
         blobs: (name == "b").then(|| Blobs { threshold: 60, ..Blobs::default() }),
         compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 4 << 10, factor: 4 },
         ..TreeConfig::new(name)

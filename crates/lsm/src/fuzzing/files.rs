@@ -15,7 +15,7 @@ use crate::read::merge_iter::Position;
 use crate::table::cache::BlockCache;
 use crate::table::cursor::TableCursor;
 use crate::table::format;
-use crate::table::reader::{Garbage, Table};
+use crate::table::reader::{Garbage, Table, read_metadata};
 use crate::version::edit::TableRecord;
 use crate::version::manifest::Manifest;
 use crate::version::trees as lists;
@@ -165,22 +165,34 @@ struct SoundTable {
     blocks: Vec<(usize, usize)>,
 }
 
-fn sound_table() -> &'static SoundTable {
-    static TABLE: OnceLock<SoundTable> = OnceLock::new();
-    TABLE.get_or_init(|| {
-        let record = sound().tables.iter().max_by_key(|table| table.entries);
-        let record = record.expect("something was flushed").clone();
-        let path = format::path(Path::new(DIR), record.id);
-        let file = sound().files.iter().find(|(there, _)| *there == path);
-        let bytes = file.expect("the manifest names what is there").1.clone();
-        SoundTable { blocks: blocks_of(&bytes), bytes, record }
-    })
+/// The largest one with a whole index, and the largest one with partitions.
+fn sound_tables() -> &'static [SoundTable; 2] {
+    static TABLES: OnceLock<[SoundTable; 2]> = OnceLock::new();
+    TABLES.get_or_init(|| [false, true].map(sound_table))
+}
+
+fn sound_table(has_partitions: bool) -> SoundTable {
+    let is_meant = |table: &&TableRecord| {
+        let path = format::path(Path::new(DIR), table.id);
+        let bytes = &sound().files.iter().find(|(there, _)| *there == path).expect("as named").1;
+        let (meta, _) = read_metadata(&*disk_with(&[(&path, bytes)]), &path).expect("it is sound");
+        (meta.partitions > 0) == has_partitions
+    };
+    let record = sound().tables.iter().filter(is_meant).max_by_key(|table| table.entries);
+    let record = record.expect("both kinds were flushed").clone();
+    let path = format::path(Path::new(DIR), record.id);
+    let file = sound().files.iter().find(|(there, _)| *there == path);
+    let bytes = file.expect("the manifest names what is there").1.clone();
+    SoundTable { blocks: blocks_of(&bytes), bytes, record }
 }
 
 /// A table: the bytes as they are, and as changes. A change that no checksum hides is found, or
 /// everything reads as before.
 pub fn table(bytes: &[u8]) {
-    let sound = sound_table();
+    sound_tables().iter().for_each(|sound| changed_table(sound, bytes));
+}
+
+fn changed_table(sound: &SoundTable, bytes: &[u8]) {
     if let Err(cause) = read_table(bytes, &sound.record) {
         damage(&cause);
     }

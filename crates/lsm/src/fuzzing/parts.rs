@@ -12,6 +12,7 @@ use crate::table::filter::Filter;
 use crate::table::format::{FOOTER, Footer};
 use crate::table::index::Index;
 use crate::table::metadata::Metadata;
+use crate::table::parts::Parts;
 use crate::version::edit;
 use crate::version::state::State;
 use crate::wal::format::{ChunkHeader, SegmentHeader, decode_batch};
@@ -65,6 +66,7 @@ pub fn block(bytes: &[u8]) {
 /// A table's index.
 pub fn index(bytes: &[u8]) {
     let (key, data) = bytes.split_at(bytes.len().min(4));
+    top(key, data);
     let Ok(index) = Index::parse(Bytes::copy_from_slice(data)) else { return };
     assert!(index.find(key) <= index.len());
     let mut before = None;
@@ -80,6 +82,22 @@ pub fn index(bytes: &[u8]) {
     for at in 0..index.len() {
         assert_eq!(index.find(index.separator(at)), at);
     }
+}
+
+/// The top of an index in partitions.
+fn top(key: &[u8], data: &[u8]) {
+    const FILE_LEN: u64 = 1 << 20;
+    let Ok(parts) = Parts::parse(Bytes::copy_from_slice(data), FILE_LEN) else { return };
+    assert!(parts.find(key) <= parts.len());
+    for (at, part) in parts.all().iter().enumerate() {
+        for handle in [part.index, part.filter] {
+            assert!(handle.offset + u64::from(handle.len) <= FILE_LEN);
+        }
+        for block_at in [part.first, part.first + part.blocks - 1] {
+            assert_eq!((parts.of_block(0, block_at), parts.of_block(at, block_at)), (at, at));
+        }
+    }
+    assert_eq!(parts.of_block(0, parts.blocks()), parts.len());
 }
 
 /// A table's filter.
@@ -101,7 +119,7 @@ pub fn footer(bytes: &[u8]) {
 
 /// What a table says of itself, in every version.
 pub fn metadata(bytes: &[u8]) {
-    for version in 0..=3 {
+    for version in 0..=4 {
         let _malformed = Metadata::decode(version, bytes);
     }
 }

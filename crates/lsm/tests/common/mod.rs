@@ -94,7 +94,9 @@ pub fn settings(name: &str, which: usize) -> TreeConfig {
         .map(|threshold| Blobs { threshold, ..Blobs::default() });
     let bottom_compression =
         [None, Some(Compression::ZstdTrained(3)), Some(Compression::Snappy)][which / 60 % 3];
-    let base = TreeConfig { blobs, bottom_compression, ..base };
+    // Whole; a partition for each block; one for every few.
+    let partition_bytes = [16 << 10, 0, 40][which / 180 % 3];
+    let base = TreeConfig { blobs, bottom_compression, partition_bytes, ..base };
     match which / strategies.len() % 3 {
         0 => TreeConfig { compaction, ..base },
         1 => TreeConfig { compaction, bloom_bits_per_key: 0, block_bytes: 4 << 10, ..base },
@@ -133,11 +135,12 @@ pub fn open_as(
     Db::open(fs.clone(), Path::new(DIR), small_options_of(options), trees)
 }
 
-/// The trees of [`open_small`].
+/// The trees of [`open_small`]: one with values apart, one with a partition for each block.
 pub fn small_trees() -> Vec<TreeConfig> {
     let blobs = Some(Blobs { threshold: 30, ..Blobs::default() });
     let a = TreeConfig { blobs, ..small("a", Compression::Lz4) };
-    vec![a, small("b", Compression::None)]
+    let b = TreeConfig { partition_bytes: 0, ..small("b", Compression::None) };
+    vec![a, b]
 }
 
 pub fn open_small(fs: &Arc<dyn Fs>) -> Result<(Db, Recovery), meridian_lsm::Error> {
