@@ -7,7 +7,7 @@
 //!
 //! Behind each durable edit stands a witness of it: a record of no change, which the next sync makes
 //! durable, or the operating system before. So rot in the last edit is told from a torn one, unless
-//! a power cut took the witness.
+//! a power cut took the witness. Nothing hangs on a witness that is not whole.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,6 +225,12 @@ pub(crate) fn decode_file(path: &Path, bytes: &[u8]) -> Result<Loaded, Error> {
         let Ok(payload) = record_at(bytes, at) else {
             if at == FILE_HEADER {
                 return Err(corrupt(at, "the snapshot record is damaged".to_owned()));
+            }
+            // Only a witness is so short. A power cut may take it and leave the edit behind it: the
+            // sync that was to make both durable did not end.
+            if record_at(bytes, at + RECORD_HEADER).is_ok() {
+                at += RECORD_HEADER;
+                continue;
             }
             if let Some(later) = record_after(bytes, at) {
                 let what = format!("a record is damaged; the one at {later} came after it");
