@@ -14,6 +14,7 @@ use crate::tree::Tree;
 pub(crate) struct Counters {
     pub(crate) flushes: AtomicU64,
     pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) ingested_bytes: AtomicU64,
     pub(crate) compactions: AtomicU64,
     pub(crate) moves: AtomicU64,
     pub(crate) drops: AtomicU64,
@@ -41,6 +42,12 @@ impl Counters {
         self.levels[0].written.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn ingested(&self, level: usize, bytes: u64) {
+        self.ingested_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.levels[level].entered.fetch_add(bytes, Ordering::Relaxed);
+        self.levels[level].written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// `entered`: bytes of the inputs that were not in `level` before.
     pub(crate) fn compacted(&self, level: usize, entered: u64, read: u64, written: u64) {
         self.compactions.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +72,7 @@ pub struct LevelStats {
     pub tables: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Bytes that came in from above, or from memory, since the tree was opened.
+    /// Bytes that came in from above, from memory or by an ingest, since the tree was opened.
     pub entered_bytes: u64,
     /// Bytes read to merge them in.
     pub read_bytes: u64,
@@ -76,15 +83,18 @@ pub struct LevelStats {
 }
 
 impl LevelStats {
-    /// Bytes written for each byte that came in, in hundredths; 0 before the first.
+    /// Bytes written for each byte that came in, in hundredths; 0 while nothing has come in, whatever
+    /// was written anew of what was there.
     #[must_use]
     pub fn write_amplification_percent(&self) -> u64 {
         percent(self.written_bytes, self.entered_bytes)
     }
 }
 
+/// 0 of nothing.
 fn percent(of: u64, whole: u64) -> u64 {
-    u64::try_from(u128::from(of) * 100 / u128::from(whole.max(1))).unwrap_or(u64::MAX)
+    let percent = (u128::from(of) * 100).checked_div(u128::from(whole)).unwrap_or(0);
+    u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
 /// Figures of one tree.
@@ -114,6 +124,8 @@ pub struct TreeStats {
     pub flushes: u64,
     /// Bytes of the tables they became.
     pub flushed_bytes: u64,
+    /// Bytes of the tables that came by an ingest.
+    pub ingested_bytes: u64,
     /// Compactions done since it was opened.
     pub compactions: u64,
     /// Compactions that only moved a table.
@@ -132,19 +144,34 @@ pub struct TreeStats {
 }
 
 impl TreeStats {
-    /// Bytes written to tables for each byte flushed, in hundredths; 0 before the first flush.
+    /// Bytes written to tables and blob files for each byte flushed or ingested, in hundredths; 0
+    /// before the first. The log is not in it.
     #[must_use]
     pub fn write_amplification_percent(&self) -> u64 {
-        percent(self.flushed_bytes + self.compaction_written_bytes, self.flushed_bytes)
+        let came = self.flushed_bytes + self.ingested_bytes;
+        percent(came + self.compaction_written_bytes, came)
     }
 
-    /// Bytes of all tables for each byte of the largest level, in hundredths: what lies above that
-    /// is at most as much again of overwritten data. 0 without tables; of a tree whose runs are all
-    /// in level 0 nothing is known, and it says 100.
+    /// Bytes of all tables and blob files for each byte of the largest level and each byte of values
+    /// that tables refer to, in hundredths: what lies above that level is at most as much again of
+    /// overwritten data, and the rest of the blob files is garbage. 0 without tables; of a tree whose
+    /// runs are all in level 0 nothing is known, and it says 100.
     #[must_use]
     pub fn space_amplification_percent(&self) -> u64 {
-        let bytes = || self.levels.iter().map(|level| level.bytes);
-        percent(bytes().sum(), bytes().max().unwrap_or(0))
+        let tables: u64 = self.levels.iter().map(|level| level.bytes).sum();
+        percent(tables + self.blob_bytes, self.largest_level() + self.blob_live_bytes)
+    }
+
+    /// What each level adds to that without its blob files: its bytes for each byte of the largest
+    /// level, in hundredths.
+    #[must_use]
+    pub fn space_by_level_percent(&self) -> Vec<u64> {
+        let largest = self.largest_level();
+        self.levels.iter().map(|level| percent(level.bytes, largest)).collect()
+    }
+
+    fn largest_level(&self) -> u64 {
+        self.levels.iter().map(|level| level.bytes).max().unwrap_or(0)
     }
 }
 
@@ -218,6 +245,7 @@ fn of_tree(core: &Core, tree: &Tree) -> TreeStats {
         pinned_bytes: view.version.tables().map(|table| table.pinned_bytes()).sum(),
         flushes: load(&counters.flushes),
         flushed_bytes: load(&counters.flushed_bytes),
+        ingested_bytes: load(&counters.ingested_bytes),
         compactions: load(&counters.compactions),
         moves: load(&counters.moves),
         drops: load(&counters.drops),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::batch::WriteBatch;
-use crate::compaction::execute::replace_version;
+use crate::compaction::execute::{replace_version, written_bytes};
 use crate::compaction::outputs::Outputs;
 use crate::db::{Core, Db};
 use crate::error::Error;
@@ -139,9 +139,14 @@ fn place(core: &Core, tree: &Tree, tables: &[Arc<Table>]) -> Result<(), Error> {
     // take the tables back.
     let records: Vec<_> = tables.iter().map(|table| table.record.clone()).collect();
     core.note_ahead(&manifest, tree.id(), &records)?;
+    let in_tables: u64 = records.iter().map(|record| record.bytes).sum();
+    let apart = written_bytes(tables) - in_tables;
     replace_version(core, tree, &mut manifest, changes, &[], &added)
         .inspect_err(|cause| forsake(tables, cause))?;
     core.unnoted.store(false, Ordering::Relaxed);
+    let counters = tree.counters();
+    added.iter().for_each(|(level, table)| counters.ingested(*level, table.record.bytes));
+    counters.ingested(added.first().map_or(0, |(level, _)| *level), apart);
     drop(manifest);
     core.jobs.notify();
     Ok(())

@@ -31,6 +31,8 @@ struct Running {
     compacting: BTreeMap<u32, Vec<Claim>>,
     /// Trees that somebody wants whole: no further compaction of them begins.
     reserved: BTreeSet<u32>,
+    /// The tree that had the last compaction: the others come first.
+    turn: u32,
     /// Merges with parts that anybody may take.
     parted: Vec<Arc<Merge>>,
     failure: Option<Error>,
@@ -191,7 +193,10 @@ impl Core {
         if let Some((merge, part)) = taken {
             return Some(Job::Part(merge, part));
         }
-        for tree in trees.values().filter(|tree| !running.reserved.contains(&tree.id())) {
+        let mut in_turn: Vec<&Tree> =
+            trees.values().filter(|tree| !running.reserved.contains(&tree.id())).collect();
+        in_turn.sort_unstable_by_key(|tree| (tree.id() <= running.turn, tree.id()));
+        for tree in in_turn {
             let claims = running.compacting.entry(tree.id()).or_default();
             let view = self.levels_view(tree, claims);
             let strategy = tree.config_ref().compaction;
@@ -200,6 +205,7 @@ impl Core {
             if let Some(choice) = choose(strategy, &view) {
                 let claim = view.claim(&choice);
                 claims.push(claim.clone());
+                running.turn = tree.id();
                 return Some(Job::Compact(tree.clone(), choice, claim));
             }
         }
