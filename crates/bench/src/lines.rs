@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, bail, ensure};
+use meridian_workload::{HotIds, YCSB_THETA};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::engine::Engine;
 use crate::measure::{Figures, Worker, measure};
-use crate::work::{HotIds, KEY_BYTES, Key, Values, missing_key, random_key, sequential_key};
+use crate::work::{KEY_BYTES, Key, Values, missing_key, random_key, sequential_key};
 
 /// Keys of a short range.
 const SCAN: usize = 100;
@@ -199,7 +200,7 @@ fn mix(line: &str) -> Result<(u64, Mix, Mix)> {
 fn ycsb(engine: &Arc<dyn Engine>, line: &str, size: Size) -> Result<Figures> {
     let (share, often, rest) = mix(line)?;
     let keys = size.keys;
-    let hot = HotIds::new(keys)?;
+    let hot = HotIds::new(keys, YCSB_THETA)?;
     let count = if line == "ycsb-e" { keys / 20 } else { keys / MIXED_THREADS };
     // D reads what was inserted last; each thread inserts ids of its own behind all others.
     let latest = line == "ycsb-d";

@@ -1,8 +1,8 @@
 //! Keys, values and choices, all from seeds: every engine sees the same.
 
+use meridian_workload::scramble;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use rand_distr::{Distribution, Zipf};
 
 /// Bytes of a key.
 pub(crate) const KEY_BYTES: usize = 16;
@@ -10,16 +10,9 @@ pub(crate) const KEY_BYTES: usize = 16;
 /// A key as text of 16 hexadecimal digits.
 pub(crate) type Key = [u8; KEY_BYTES];
 
-/// A bijection of 64-bit numbers: different ids never get the same key.
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// The key of an id; ids in order give keys in no order.
 pub(crate) fn random_key(id: u64) -> Key {
-    hex(mix(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    hex(scramble(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 /// The key of an id; ids in order give keys in order.
@@ -64,7 +57,7 @@ impl Values {
         let noise = (head.len() + rest.len()) / 2;
         let noise = noise.saturating_sub(KEY_BYTES).min(rest.len());
         let room = (self.pool.len() - noise) as u64;
-        let at = usize::try_from(mix(turn) % room).unwrap_or(0);
+        let at = usize::try_from(scramble(turn) % room).unwrap_or(0);
         let (once, again) = rest.split_at_mut(noise);
         once.copy_from_slice(&self.pool[at..at + noise]);
         for (at, byte) in again.iter_mut().enumerate().take_while(|_| noise > 0) {
@@ -74,52 +67,9 @@ impl Values {
     }
 }
 
-/// Ids of which a few are asked for most: Zipf's law with the exponent of YCSB, the frequent ones
-/// scattered over the range.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HotIds {
-    ids: u64,
-    ranks: Zipf<f64>,
-}
-
-const THETA: f64 = 0.99;
-
-impl HotIds {
-    pub(crate) fn new(ids: u64) -> anyhow::Result<Self> {
-        Ok(Self { ids, ranks: Zipf::new(ids as f64, THETA)? })
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "ranks are whole numbers from 1 to the number of ids"
-    )]
-    /// How many are asked for more often.
-    pub(crate) fn rank(&self, random: &mut SmallRng) -> u64 {
-        self.ranks.sample(random) as u64 - 1
-    }
-
-    pub(crate) fn next(&self, random: &mut SmallRng) -> u64 {
-        mix(self.rank(random)) % self.ids
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_few_ids_are_asked_for_most() {
-        let (hot, mut random) = (HotIds::new(1000).unwrap(), SmallRng::seed_from_u64(1));
-        let mut counts = vec![0u32; 1000];
-        for _ in 0..100_000 {
-            counts[usize::try_from(hot.next(&mut random)).unwrap()] += 1;
-        }
-        counts.sort_unstable();
-        // 1 / zeta(1000, 0.99) is about 0.13.
-        assert!((11_000..16_000).contains(&counts[999]), "{}", counts[999]);
-        assert!(counts[998] > counts[990] && counts[990] > counts[500]);
-    }
 
     #[test]
     fn keys_are_sorted_as_their_ids_or_not_at_all() {

@@ -5,15 +5,14 @@ use std::time::Duration;
 use meridian_service::{Effect, Outcome, Request};
 use meridian_types::RequestId;
 use meridian_wire::client::{Malformed, REQUEST_ID, error_of};
-use meridian_wire::v1;
 use meridian_wire::v1::admin_client::AdminClient;
 use meridian_wire::v1::kv_client::KvClient;
+use meridian_wire::{v1, why};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::ClientError;
-use crate::endpoints::chain;
 use crate::retry::writes;
 
 /// What a failed call brought.
@@ -141,10 +140,7 @@ pub(crate) fn error_from(failure: Failure, request: &Request, endpoint: &str) ->
     if let Some(error) = error_of(&status) {
         return error.into();
     }
-    let why = match std::error::Error::source(&status) {
-        Some(source) => chain(source),
-        None => status.message().to_owned(),
-    };
+    let why = why(&status);
     match status.code() {
         // What a node's door, or a gRPC library on the way, says before anybody serves the request.
         Code::Unauthenticated

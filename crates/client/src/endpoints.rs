@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use meridian_wire::causes;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
@@ -90,7 +91,7 @@ impl Endpoints {
             }
             Err(why) => {
                 self.leave(at, Instant::now());
-                let why = format!("{}: {}", self.name(at), chain(&why));
+                let why = format!("{}: {}", self.name(at), causes(&why));
                 Err(ClientError::NotReached { why })
             }
         }
@@ -113,18 +114,6 @@ impl State {
     fn is_avoided(&self, now: Instant) -> bool {
         self.avoided_until.is_some_and(|until| now < until)
     }
-}
-
-/// An error with what caused it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

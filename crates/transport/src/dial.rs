@@ -13,6 +13,7 @@ use meridian_wire::v1::link_down::Item;
 use meridian_wire::v1::link_refused::Reason;
 use meridian_wire::v1::links_client::LinksClient;
 use meridian_wire::v1::{self, LinkDown};
+use meridian_wire::{causes, why};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tonic::body::Body;
@@ -99,7 +100,7 @@ impl Dialer {
     }
 
     async fn connect(&self) -> Result<(Sender, Connection), LinkProblem> {
-        let not_reached = |why: &dyn Error| LinkProblem::NotReached(chain(why));
+        let not_reached = |why: &dyn Error| LinkProblem::NotReached(causes(why));
         let address = self.peer.address();
         let socket = socket::connect(&address).await.map_err(|why| not_reached(&why))?;
         let window = self.options.window_bytes;
@@ -227,21 +228,5 @@ impl Drop for Connection {
 }
 
 fn broken(status: &Status) -> LinkProblem {
-    let why = match status.source() {
-        Some(source) => chain(source),
-        None => status.message().to_owned(),
-    };
-    LinkProblem::Broken(why)
-}
-
-/// An error with what caused it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
+    LinkProblem::Broken(why(status))
 }

@@ -3,7 +3,7 @@
 //!
 //! [`v1`] is generated; [`client`] converts what clients and nodes say to each other, [`replica`]
 //! what nodes say among themselves. `link.proto` needs no conversion, as links carry opaque bytes;
-//! [`link`] has its one message that is not generated.
+//! [`link`] has its one message that is not generated. [`why`] says why a call came to nothing.
 //!
 //! Knows: field numbers, and what of a message is malformed.
 //! Must not know: what a request means, who serves it. A conversion decides nothing, keeps no state
@@ -15,9 +15,12 @@
 //!   panic.
 #![deny(missing_docs)]
 
+mod causes;
 pub mod client;
 pub mod link;
 pub mod replica;
+
+pub use causes::{causes, why};
 
 /// Generated from `proto/meridian/v1/*.proto`, where every message is described.
 pub mod v1 {

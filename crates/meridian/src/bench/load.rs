@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::args::BenchArgs;
 use super::door::{Connection, Connector};
-use super::keys::{Op, Requests, zipf};
+use super::keys::{Op, Requests, hot};
 use crate::cli::output::Failure;
 
 /// Latencies are recorded in this many nanoseconds.
@@ -97,7 +97,7 @@ impl Window {
 
 /// Runs the load.
 pub(super) async fn run(args: &BenchArgs, connector: &Connector) -> Result<Figures, Failure> {
-    let zipf = zipf(args);
+    let hot = hot(args);
     let mut connections = Vec::new();
     for number in 0..args.clients {
         connections.push(connector.connect(args, number).await?);
@@ -113,7 +113,7 @@ pub(super) async fn run(args: &BenchArgs, connector: &Connector) -> Result<Figur
     for (connection, number) in connections.into_iter().zip(0u32..) {
         let client = Client {
             connection,
-            requests: Requests::new(args, u64::from(number), zipf),
+            requests: Requests::new(args, u64::from(number), hot),
             window: window.clone(),
             pipeline: args.pipeline as usize,
             due: args.rate.map(|rate| Due::new(rate, args, number, begin)),
