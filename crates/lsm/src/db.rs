@@ -268,6 +268,15 @@ impl Db {
         self.core.poll_job()
     }
 
+    /// Runs what is pending of flushes and compactions and waits for what others run, until there
+    /// is neither: for those who measure, or leave a database to others.
+    ///
+    /// # Errors
+    /// What a job says; nothing is lost, and it is pending still.
+    pub fn finish_jobs(&self) -> Result<(), Error> {
+        self.core.finish_jobs()
+    }
+
     /// Reads every table, the manifest and every finished segment of the log, and compares them
     /// with their digests and checksums.
     ///
@@ -289,20 +298,24 @@ impl Db {
         stats::of(&self.core)
     }
 
-    /// Syncs everything and notes a clean shutdown in the log; every later write is refused.
-    /// Stop the [`crate::Workers`] first.
+    /// Writes every memtable to a table ([`DbOptions::flush_on_close`]), syncs everything and notes
+    /// a clean shutdown in the log; every later write is refused. Stop the [`crate::Workers`] first.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] when the disk refuses: as after a crash.
+    /// [`Error::Poisoned`] when the disk refuses: as after a crash. Anything else is why a memtable
+    /// was not flushed: the database is closed in order, and what no table has is in the log. For
+    /// want of room that is no error.
     pub fn close(self) -> Result<(), Error> {
+        let flushed = if self.core.options.flush_on_close { self.core.flush_all() } else { Ok(()) };
         let mut manifest = self.core.manifest.lock();
         // From here on the log refuses everything, so its length is final.
         let (segment, bytes) = self.core.log.close(Error::Closed)?;
         match manifest.commit(&[Change::Closed { segment, bytes }]) {
             // The log says it as well; only its last chunk is without a witness then.
-            Err(Error::Full { .. }) => Ok(()),
-            noted => noted,
+            Ok(()) | Err(Error::Full { .. }) => {}
+            Err(cause) => return Err(cause),
         }
+        flushed.or_else(|cause| if cause.is_for_want_of_room() { Ok(()) } else { Err(cause) })
     }
 
     /// The error that made the database refuse writes, if one did.
@@ -356,7 +369,7 @@ impl Core {
     /// Seals the largest memtable when all together are too large and nothing is sealed yet; under
     /// the commit lock.
     pub(crate) fn relieve(&self, last: Seqno) {
-        let total = self.shared.memtable_bytes.load(Ordering::Relaxed);
+        let total = self.shared.supply.allocated();
         if total <= self.options.memtable_total_bytes || self.sealed.load(Ordering::Acquire) > 0 {
             return;
         }
@@ -433,7 +446,7 @@ impl Core {
         view.version.tables().for_each(|table| table.mark_obsolete());
         view.version.blobs().values().for_each(|used| used.file.mark_obsolete());
         let mut sealed = 0;
-        let empty = Arc::new(Memtable::new(self.shared.memtable_bytes.clone()));
+        let empty = Arc::new(Memtable::new(self.shared.supply.clone()));
         tree.update(|view| {
             sealed = view.sealed.len();
             let version = Arc::new(Version::empty());

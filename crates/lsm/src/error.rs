@@ -87,6 +87,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the disk had no room.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io(cause) => cause.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
     pub(crate) fn corruption(
         file: impl Into<PathBuf>,
         offset: u64,

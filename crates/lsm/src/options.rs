@@ -126,6 +126,9 @@ pub struct DbOptions {
     pub subcompactions: usize,
     /// How fast flushes and compactions write. Default: no limit.
     pub rate_limit: RateLimit,
+    /// Whether [`crate::Db::close`] writes every memtable to a table: closing takes longer by what
+    /// that takes, and the next opening has no log to read. Default: yes.
+    pub flush_on_close: bool,
 }
 
 impl Default for DbOptions {
@@ -140,6 +143,7 @@ impl Default for DbOptions {
             on_damage: OnDamage::default(),
             subcompactions: 4,
             rate_limit: RateLimit::default(),
+            flush_on_close: true,
         }
     }
 }

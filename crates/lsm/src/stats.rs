@@ -270,7 +270,7 @@ pub(crate) fn of(core: &Core) -> DbStats {
         trees: stats,
         wal: core.log.stats(),
         cache: core.cache.stats(),
-        memtable_bytes: core.shared.memtable_bytes.load(Ordering::Relaxed) as u64,
+        memtable_bytes: core.shared.supply.allocated() as u64,
         snapshots: core.shared.snapshots.len() as u64,
         slowdowns: core.jobs.slowdowns.load(Ordering::Relaxed),
         stops: core.jobs.stops.load(Ordering::Relaxed),

@@ -2,7 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::commit::visible::Visible;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind};
-use crate::memtable::{MemCursor, Memtable};
+use crate::memtable::{MemCursor, Memtable, Supply};
 use crate::options::{LEVELS, MAX_OPERAND_CHAIN, TreeConfig};
 use crate::read::get::Lookup;
 use crate::read::merge_iter::{Direction, Source};
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) visible: Visible,
     pub(crate) snapshots: SnapshotList,
     /// Bytes of all memtables.
-    pub(crate) memtable_bytes: Arc<AtomicUsize>,
+    pub(crate) supply: Arc<Supply>,
 }
 
 impl Shared {
@@ -36,7 +36,7 @@ impl Shared {
         Self {
             visible: Visible::default(),
             snapshots: SnapshotList::default(),
-            memtable_bytes: Arc::default(),
+            supply: Arc::default(),
         }
     }
 
@@ -159,7 +159,7 @@ impl std::fmt::Debug for Tree {
 
 impl Tree {
     pub(crate) fn new(id: u32, config: TreeConfig, version: Version, shared: Arc<Shared>) -> Self {
-        let active = Arc::new(Memtable::new(shared.memtable_bytes.clone()));
+        let active = Arc::new(Memtable::new(shared.supply.clone()));
         let view = View { active, sealed: Vec::new(), version: Arc::new(version) };
         Self {
             inner: Arc::new(TreeInner {
@@ -328,7 +328,7 @@ impl Tree {
 
     /// Seals the active memtable; under the commit lock. `last` is the last seqno numbered.
     pub(crate) fn seal(&self, last: Seqno) {
-        let fresh = Arc::new(Memtable::new(self.inner.shared.memtable_bytes.clone()));
+        let fresh = Arc::new(Memtable::new(self.inner.shared.supply.clone()));
         self.update(|view| {
             view.active.seal(last);
             let mut sealed = Vec::with_capacity(view.sealed.len() + 1);

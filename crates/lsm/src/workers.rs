@@ -1,5 +1,5 @@
 //! The threads of a database, for those who want it to have some: one that writes and syncs the
-//! log, and some that flush and compact. Everything they do is a method of the database; only
+//! log, one that has memory ready for it, and some that flush and compact. Everything they do is a method of the database; only
 //! the clock is here.
 
 #![allow(
@@ -25,6 +25,11 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// How long a failed job is left alone: a full disk does not empty within milliseconds.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How far threads that flush and compact stand back behind others (`setpriority`): a ninth of the
+/// share of a thread at 0.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 
 /// The threads of a database. Dropping it stops and joins them; the database goes on without.
 pub struct Workers {
@@ -54,6 +59,11 @@ impl Workers {
                 let _nothing_pending = core.log.thread_ends();
             })?;
             workers.threads.push(handle);
+            core.shared.supply.start();
+            let thread = std::thread::Builder::new().name("lsm-memory".to_owned());
+            let memory_core = core.clone();
+            let prepare = move || memory_core.shared.supply.prepare_until_stopped();
+            workers.threads.push(thread.spawn(prepare)?);
         }
         core.jobs.set_stopping(false);
         core.limiter.start(monotonic);
@@ -80,6 +90,7 @@ impl Drop for Workers {
         self.core.jobs.set_stopping(true);
         self.core.limiter.stop();
         self.core.log.ask_thread_to_stop();
+        self.core.shared.supply.stop();
         for thread in self.threads.drain(..) {
             // A panicked worker has poisoned the database or left its job to the next one.
             let _panicked = thread.join();
@@ -89,6 +100,7 @@ impl Drop for Workers {
 
 /// A thread for flushes and compactions.
 fn run_jobs(core: &Core) {
+    give_way();
     let _counted = Counted { core };
     while !core.jobs.is_stopping() {
         let seen = core.jobs.changes();
@@ -104,6 +116,18 @@ fn run_jobs(core: &Core) {
         }
     }
 }
+
+/// A merge that shares a core with a writer must not hold it up for whole slices of the scheduler
+/// (milliseconds): the worst put of a fill falls from several of them to less than one. Merges that
+/// get too little slow the writers down, and have more then.
+#[cfg(target_os = "linux")]
+fn give_way() {
+    // Of this thread only, on this system. Refused: it works as it did.
+    let _refused = rustix::process::setpriority_process(None, NICE);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn give_way() {}
 
 /// Time since the first call.
 fn monotonic() -> Duration {

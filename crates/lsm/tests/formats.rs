@@ -49,7 +49,12 @@ fn configs() -> Vec<TreeConfig> {
 }
 
 fn options() -> DbOptions {
-    DbOptions { table_bytes: 4 << 10, wal_segment_bytes: 8 << 10, ..DbOptions::default() }
+    DbOptions {
+        table_bytes: 4 << 10,
+        wal_segment_bytes: 8 << 10,
+        flush_on_close: false,
+        ..DbOptions::default()
+    }
 }
 
 fn open(disk: &Arc<dyn Fs>) -> Db {

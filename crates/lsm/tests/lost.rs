@@ -19,7 +19,12 @@ const WRITES: u64 = 60;
 
 fn open(fs: &MemFs, on_damage: OnDamage) -> Result<(Db, Recovery), Error> {
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
-    let options = DbOptions { on_damage, wal_segment_bytes: 1 << 10, ..DbOptions::default() };
+    let options = DbOptions {
+        on_damage,
+        wal_segment_bytes: 1 << 10,
+        flush_on_close: false,
+        ..DbOptions::default()
+    };
     Db::open(disk, Path::new(DIR), options, vec![config("t")])
 }
 
@@ -194,7 +199,12 @@ fn numbers_that_only_tables_know_are_not_given_out_again() {
     let fs = MemFs::new();
     let disk: Arc<dyn Fs> = Arc::new(fs.clone());
     let open_two = |on_damage| {
-        let options = DbOptions { on_damage, wal_segment_bytes: 40 << 10, ..DbOptions::default() };
+        let options = DbOptions {
+            on_damage,
+            wal_segment_bytes: 40 << 10,
+            flush_on_close: false,
+            ..DbOptions::default()
+        };
         let tree = |name| TreeConfig { memtable_bytes: 64 << 10, ..config(name) };
         Db::open(disk.clone(), Path::new(DIR), options, vec![tree("t"), tree("u")])
     };

@@ -37,7 +37,12 @@ pub(super) fn configs() -> Vec<TreeConfig> {
 }
 
 pub(super) fn options() -> DbOptions {
-    DbOptions { table_bytes: 4 << 10, wal_segment_bytes: 2 << 10, ..DbOptions::default() }
+    DbOptions {
+        table_bytes: 4 << 10,
+        wal_segment_bytes: 2 << 10,
+        flush_on_close: false,
+        ..DbOptions::default()
+    }
 }
 
 fn make() -> Result<Sound, crate::Error> {

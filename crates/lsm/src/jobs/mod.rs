@@ -162,6 +162,23 @@ impl Core {
         outcome.map(|()| true)
     }
 
+    /// Runs what is pending and waits for what others run, until there is neither.
+    pub(crate) fn finish_jobs(&self) -> Result<(), Error> {
+        loop {
+            let seen = self.jobs.changes();
+            if self.poll_job()? {
+                continue;
+            }
+            let mut running = self.jobs.running.lock();
+            if running.flushing.is_empty() && running.compacting.values().all(Vec::is_empty) {
+                return Ok(());
+            }
+            if running.changes == seen {
+                self.jobs.changed.wait(&mut running);
+            }
+        }
+    }
+
     fn run(&self, job: Job) -> Result<(), Error> {
         match job {
             Job::Flush(tree) => {

@@ -62,7 +62,7 @@ enum Pressure {
 impl Core {
     fn pressure(&self, trees: &[Tree]) -> Pressure {
         let mut worst = Pressure::None;
-        let total = self.shared.memtable_bytes.load(Ordering::Relaxed);
+        let total = self.shared.supply.allocated();
         let most = self.options.memtable_total_bytes;
         if total > most + most / 2 && self.sealed.load(Ordering::Acquire) > 0 {
             return Pressure::Stop;
@@ -91,7 +91,7 @@ impl Core {
             undone(tree).map(|(have, slow, _stop)| have as u64 * 1000 / slow.max(1) as u64)
         };
         let worst = self.trees.read().values().flat_map(of_tree).max().unwrap_or(0);
-        let total = self.shared.memtable_bytes.load(Ordering::Relaxed);
+        let total = self.shared.supply.allocated();
         let is_short = total > self.options.memtable_total_bytes;
         if is_short && self.sealed.load(Ordering::Acquire) > 0 { worst.max(1000) } else { worst }
     }

@@ -7,69 +7,23 @@
 
 #![expect(unsafe_code, reason = "nodes of the skip list are laid out in raw chunks")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use super::supply::{ALIGN, Chunk, LARGEST_CHUNK, Supply};
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 const FIRST_CHUNK: usize = 4 << 10;
-/// A huge page of the usual processors. Also how far a memtable may go beyond its bound.
-const LARGEST_CHUNK: usize = 2 << 20;
-/// Alignment of everything handed out.
-pub(super) const ALIGN: usize = 8;
 
-/// A chunk's header; its memory lies behind `base`.
-struct Chunk {
-    base: NonNull<u8>,
-    layout: Layout,
-    /// Bytes asked for; beyond `layout.size()` once it is full.
-    used: AtomicUsize,
-}
-
-impl Chunk {
-    fn new(size: usize, used: usize) -> Box<Self> {
-        let align = if size == LARGEST_CHUNK { LARGEST_CHUNK } else { ALIGN };
-        let layout =
-            Layout::from_size_align(size, align).expect("an entry is far below isize::MAX bytes");
-        // SAFETY: `layout` has a size above zero (callers ask for at least one header).
-        let base = unsafe { alloc(layout) };
-        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        if align == LARGEST_CHUNK {
-            prefer_huge_pages(base, size);
-        }
-        Box::new(Self { base, layout, used: AtomicUsize::new(used) })
-    }
-}
-
-/// Advice: where the kernel has none to give, or not this one, everything works as before.
-#[cfg(all(target_os = "linux", not(miri)))]
-fn prefer_huge_pages(base: NonNull<u8>, bytes: usize) {
-    use rustix::mm::{Advice, madvise};
-    // SAFETY: the range is this chunk's own allocation, whole pages of it, and this advice changes
-    // no contents.
-    let _refused = unsafe { madvise(base.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
-}
-
-#[cfg(not(all(target_os = "linux", not(miri))))]
-fn prefer_huge_pages(_base: NonNull<u8>, _bytes: usize) {}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        // SAFETY: `base` came from `alloc` with this layout and is freed only here.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
-    }
-}
-
-/// The arena. `total` counts the chunks of all arenas of a database.
+/// The arena; `supply` is where its chunks come from.
 pub(super) struct Arena {
     /// The chunk to take from; null until the first entry. Owned by `chunks`.
     current: AtomicPtr<Chunk>,
     #[expect(clippy::vec_box, reason = "`current` points to a chunk: it must not move")]
     chunks: Mutex<Vec<Box<Chunk>>>,
     allocated: AtomicUsize,
-    total: Arc<AtomicUsize>,
+    supply: Arc<Supply>,
 }
 
 // SAFETY: the raw pointers lead to chunks owned by `chunks`; memory is handed out once (atomic
@@ -79,12 +33,12 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    pub(super) fn new(total: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(supply: Arc<Supply>) -> Self {
         Self {
             current: AtomicPtr::new(ptr::null_mut()),
             chunks: Mutex::new(Vec::new()),
             allocated: AtomicUsize::new(0),
-            total,
+            supply,
         }
     }
 
@@ -105,7 +59,7 @@ impl Arena {
         let chunk = unsafe { chunk.as_ref()? };
         // Relaxed: only the numbers must be unique; the chunk was acquired by the caller.
         let at = chunk.used.fetch_add(size, Ordering::Relaxed);
-        if at.checked_add(size)? > chunk.layout.size() {
+        if at.checked_add(size)? > chunk.bytes() {
             return None;
         }
         // SAFETY: `at + size` is within the chunk's allocation.
@@ -121,12 +75,15 @@ impl Arena {
         }
         let usual = (FIRST_CHUNK << chunks.len().min(16)).min(LARGEST_CHUNK);
         let large = size > usual / 4;
-        let chunk = Chunk::new(if large { size } else { usual }, size);
+        let chunk = self.supply.take(if large { size } else { usual });
+        // Nobody else has it yet.
+        chunk.used.store(size, Ordering::Relaxed);
         let base = chunk.base;
-        let bytes = chunk.layout.size();
-        self.allocated.fetch_add(bytes, Ordering::Relaxed);
-        self.total.fetch_add(bytes, Ordering::Relaxed);
+        self.allocated.fetch_add(chunk.bytes(), Ordering::Relaxed);
         chunks.push(chunk);
+        if 2 * usual >= LARGEST_CHUNK {
+            self.supply.ask();
+        }
         // A large entry has a chunk of its own and leaves the current one in use.
         if !large && let Some(chunk) = chunks.last_mut() {
             self.current.store(&raw mut **chunk, Ordering::Release);
@@ -137,7 +94,7 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.allocated(), Ordering::Relaxed);
+        self.supply.gone(self.allocated());
     }
 }
 
@@ -147,8 +104,8 @@ mod tests {
 
     #[test]
     fn starts_empty_and_counts_what_it_takes() {
-        let total = Arc::new(AtomicUsize::new(0));
-        let arena = Arena::new(total.clone());
+        let supply = Arc::new(Supply::default());
+        let arena = Arena::new(supply.clone());
         assert_eq!(arena.allocated(), 0);
         arena.alloc(10);
         assert_eq!(arena.allocated(), FIRST_CHUNK);
@@ -161,8 +118,8 @@ mod tests {
             assert!(next.abs_diff(last) >= 8);
             last = next;
         }
-        assert_eq!(total.load(Ordering::Relaxed), arena.allocated());
+        assert_eq!(supply.allocated(), arena.allocated());
         drop(arena);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+        assert_eq!(supply.allocated(), 0);
     }
 }

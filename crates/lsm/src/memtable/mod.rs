@@ -12,9 +12,11 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 mod arena;
 mod cursor;
 mod skip_list;
+mod supply;
 
 pub(crate) use cursor::MemCursor;
 use skip_list::SkipList;
+pub(crate) use supply::Supply;
 
 /// No WAL segment: the memtable is empty.
 pub(crate) const NO_SEGMENT: u64 = u64::MAX;
@@ -30,10 +32,10 @@ pub(crate) struct Memtable {
 }
 
 impl Memtable {
-    /// An empty one; `total` counts the memory of all memtables of the database.
-    pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
+    /// An empty one.
+    pub(crate) fn new(supply: Arc<Supply>) -> Self {
         Self {
-            list: SkipList::new(total),
+            list: SkipList::new(supply),
             entries: AtomicUsize::new(0),
             wal_floor: AtomicU64::new(NO_SEGMENT),
             seal: AtomicU64::new(0),

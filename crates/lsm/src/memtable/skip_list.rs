@@ -12,6 +12,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::arena::Arena;
+use super::supply::Supply;
 use crate::key::{ValueKind, kind_of, pack, prefix_of, seqno_of};
 use crate::prefetch::prefetch;
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -106,11 +107,11 @@ struct Splice {
 }
 
 impl SkipList {
-    pub(crate) fn new(total: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(supply: Arc<Supply>) -> Self {
         Self {
             head: std::array::from_fn(|_level| AtomicPtr::new(ptr::null_mut())),
             height: AtomicUsize::new(1),
-            arena: Arena::new(total),
+            arena: Arena::new(supply),
         }
     }
 

@@ -5,13 +5,17 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use meridian_vfs::{FaultFs, Fs, MemFs, Op, read_all};
 
 use super::cache::BlockCache;
 use super::cursor::TableCursor;
 use super::filter;
 use super::format::{self, Handle};
+use super::index::{Index, encode_entry};
 use super::lookup::Lookup;
+use super::metadata::Metadata;
+use super::parts::{Parts, encode_part};
 use super::reader::{Garbage, Table};
 use super::tests::{Entries, hex, write_table, write_table_with};
 use crate::error::Error;
@@ -216,6 +220,51 @@ fn partitions_stay_while_there_is_room() {
     assert!(stays > top && stays <= bound / 4, "{top} {stays} {all}");
     drop(table);
     assert_eq!(cache.stats().pinned, 0);
+    // Nothing stays, but what was asked for last is in the cache.
+    let (table, cache, fs) = counted(&rows, 4 * top);
+    let reads_of_one = || {
+        let before = fs.calls(Op::Read);
+        assert_eq!(get(&table, &key(0)).unwrap(), Some(value(0)));
+        fs.calls(Op::Read) - before
+    };
+    assert_eq!((reads_of_one(), reads_of_one(), cache.stats().pinned), (3, 0, top));
+}
+
+#[test]
+fn partitions_that_are_not_what_the_top_says_are_refused() {
+    let handle = Handle { offset: 8, len: 20 };
+    let mut top = Vec::new();
+    encode_part(&mut top, b"m", handle, Handle::default(), 2);
+    encode_part(&mut top, b"z", handle, handle, 1);
+    let parse = |bytes: &[u8], len| Parts::parse(Bytes::copy_from_slice(bytes), len);
+    let parts = parse(&top, 28).unwrap();
+    assert_eq!((parts.len(), parts.blocks(), parts.find(b"m"), parts.find(b"n")), (2, 3, 0, 1));
+    let numbers: Vec<usize> = (0..4).map(|block| parts.of_block(1, block)).collect();
+    assert_eq!(numbers, [0, 0, 1, 2]);
+    let index_of = |separators: &[&[u8]]| {
+        let mut bytes = Vec::new();
+        separators.iter().for_each(|key| encode_entry(&mut bytes, key, handle));
+        Index::parse(Bytes::from(bytes)).unwrap()
+    };
+    assert!(parts.is_of(0, &index_of(&[b"c", b"m"])) && parts.is_of(1, &index_of(&[b"z"])));
+    for wrong in [&[b"c".as_slice(), b"l"], &[b"c", b"n"], &[b"m"][..], &[b"a", b"b", b"m"]] {
+        assert!(!parts.is_of(0, &index_of(wrong)), "{wrong:?}");
+    }
+    assert!(!parts.is_of(2, &index_of(&[b"z"])));
+    let largest = Bytes::from_static(b"z");
+    let meta = Metadata { partitions: 2, blocks: 3, largest, ..Metadata::default() };
+    assert!(parts.is_for(&meta));
+    let others = [
+        Metadata { partitions: 3, ..meta.clone() },
+        Metadata { blocks: 4, ..meta.clone() },
+        Metadata { largest: Bytes::from_static(b"za"), ..meta },
+    ];
+    assert!(others.iter().all(|other| !parts.is_for(other)));
+    // Handles that lead out of the file, and partitions of nothing.
+    assert!(parse(&top, 27).is_err() && parse(&[], 28).is_err());
+    let mut empty = Vec::new();
+    encode_part(&mut empty, b"z", handle, handle, 0);
+    assert!(parse(&empty, 28).is_err());
 }
 
 #[test]

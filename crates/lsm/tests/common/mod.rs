@@ -64,7 +64,7 @@ pub fn open_with(fs: &Arc<dyn Fs>, options: DbOptions, trees: &[&str]) -> (Db, R
 }
 
 pub fn open(fs: &Arc<dyn Fs>, trees: &[&str]) -> (Db, Recovery) {
-    open_with(fs, DbOptions::default(), trees)
+    open_with(fs, DbOptions { flush_on_close: false, ..DbOptions::default() }, trees)
 }
 
 /// Sizes so small that a few dozen writes fill several levels.
@@ -105,7 +105,12 @@ pub fn settings(name: &str, which: usize) -> TreeConfig {
 }
 
 pub fn small_options() -> DbOptions {
-    DbOptions { table_bytes: 1 << 10, wal_segment_bytes: 2 << 10, ..DbOptions::default() }
+    DbOptions {
+        table_bytes: 1 << 10,
+        wal_segment_bytes: 2 << 10,
+        flush_on_close: false,
+        ..DbOptions::default()
+    }
 }
 
 /// Options that a database is opened with again: every sync policy, sizes, caches.
@@ -117,6 +122,7 @@ pub fn small_options_of(which: usize) -> DbOptions {
         wal_segment_bytes: [2 << 10, 1 << 20][which / 8 % 2],
         block_cache_bytes: [0, 4 << 10, 1 << 20][which / 16 % 3],
         subcompactions: [1, 3][which / 48 % 2],
+        flush_on_close: which.is_multiple_of(3),
         ..small_options()
     }
 }

@@ -9,8 +9,8 @@ use loom::model::Builder;
 use loom::thread::{self, JoinHandle};
 
 use crate::key::{ValueKind, pack, seqno_of};
-use crate::memtable::{MemCursor, Memtable};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::memtable::{MemCursor, Memtable, Supply};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Preemptions of a thread, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
 const PREEMPTIONS: usize = 2;
@@ -41,7 +41,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 fn table() -> Arc<Memtable> {
-    Arc::new(Memtable::new(Arc::new(AtomicUsize::new(0))))
+    Arc::new(Memtable::new(Arc::default()))
 }
 
 fn value_of((key, seqno): Entry, bytes: usize) -> Vec<u8> {
@@ -185,13 +185,13 @@ pub fn read_backwards_while_inserted(before: &'static [Entry], entries: &'static
 /// Two threads fill the arena's first chunk and begin the next ones: no byte is given out twice.
 pub fn chunks_grown_at_once(entries: &'static [&'static [Entry]], bytes: usize) {
     check(move || {
-        let total = Arc::new(AtomicUsize::new(0));
-        let table = Arc::new(Memtable::new(total.clone()));
+        let supply = Arc::new(Supply::default());
+        let table = Arc::new(Memtable::new(supply.clone()));
         insert_all(&table, entries, bytes);
         has_all(&table, &entries.concat(), bytes);
-        assert_eq!(table.bytes(), total.load(Ordering::Relaxed));
+        assert_eq!(table.bytes(), supply.allocated());
         assert!(table.bytes() >= bytes * entries.concat().len());
         drop(table);
-        assert_eq!(total.load(Ordering::Relaxed), 0);
+        assert_eq!(supply.allocated(), 0);
     });
 }
