@@ -247,7 +247,8 @@ fn partitions_that_are_not_what_the_top_says_are_refused() {
         Index::parse(Bytes::from(bytes)).unwrap()
     };
     assert!(parts.is_of(0, &index_of(&[b"c", b"m"])) && parts.is_of(1, &index_of(&[b"z"])));
-    for wrong in [&[b"c".as_slice(), b"l"], &[b"c", b"n"], &[b"m"][..], &[b"a", b"b", b"m"]] {
+    let wrong: [&[&[u8]]; 4] = [&[b"c", b"l"], &[b"c", b"n"], &[b"m"], &[b"a", b"b", b"m"]];
+    for wrong in wrong {
         assert!(!parts.is_of(0, &index_of(wrong)), "{wrong:?}");
     }
     assert!(!parts.is_of(2, &index_of(&[b"z"])));
