@@ -365,6 +365,61 @@ fn a_missing_table_is_named() {
     open_small(&disk).unwrap().0.verify().unwrap();
 }
 
+/// Somebody puts an old manifest back. What it names that is gone is named, and nothing is touched;
+/// a repair goes by the tables then. Where everything that it names is there, so is the log.
+#[test]
+fn an_older_manifest_is_refused_or_loses_nothing() {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let (db, _) = open_small(&disk).unwrap();
+    let mut older = Vec::new();
+    let mut state = State::new();
+    for round in 0..60u8 {
+        let writes = [
+            Write::Put(usize::from(round % 2), round, vec![round; 90]),
+            Write::Merge(0, round / 2, round | 1),
+            Write::Delete(1, round.wrapping_mul(5)),
+        ];
+        db.write(batch(&trees(&db), &writes)).unwrap();
+        apply(&mut state, &writes);
+        if round % 7 == 5 {
+            db.flush().unwrap();
+        }
+        if round % 13 == 3 {
+            while db.poll_job().unwrap() {}
+        }
+        older.push(meridian_vfs::read_all(&*disk, &manifest()).unwrap());
+    }
+    db.sync().unwrap();
+    // The last one before it knew of other settings, no more.
+    db.create_tree(settings(TREES[0], 3)).unwrap();
+    drop(db);
+    older.dedup();
+    let (mut refused, mut sound) = (0, 0);
+    for bytes in older {
+        let copy = memory.crash_clone(CrashChoice::KeepEverything);
+        copy.remove(&manifest()).unwrap();
+        copy.create(&manifest()).unwrap().append(&bytes).unwrap();
+        let copy: Arc<dyn Fs> = Arc::new(copy);
+        let before = copy.list(DIR.as_ref()).unwrap();
+        match open_small(&copy) {
+            Ok(_) => sound += 1,
+            Err(Error::Corruption { file, what, .. }) => {
+                assert!(what.contains("missing"), "{}: {what}", file.display());
+                assert_eq!(copy.list(DIR.as_ref()).unwrap(), before);
+                let report = repaired(&copy);
+                assert!(report.is_complete() && report.manifest.is_some(), "{report:?}");
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let (db, _) = open_small(&copy).unwrap();
+        check(&db, &db.snapshot(), &state);
+        db.verify().unwrap();
+    }
+    assert!(refused > 5 && sound > 0, "{refused} refused, {sound} sound");
+}
+
 #[test]
 fn without_the_list_of_trees_tables_tell_their_names() {
     let (memory, state) = build();

@@ -170,6 +170,7 @@ fn build_trees(
     shared: &Arc<Shared>,
     open: &Openers<'_>,
 ) -> Result<BTreeMap<String, Tree>, Error> {
+    let contradicted = |what| Error::corruption(crate::version::manifest::path(dir), 0, what);
     let mut trees = BTreeMap::new();
     for (&id, tree) in &state.trees {
         let named = configs.iter().position(|config| config.name == tree.record.name);
@@ -189,12 +190,11 @@ fn build_trees(
         let mut tables = Vec::new();
         for record in tree.tables.values() {
             let table = (open.table)(record)?.with_blobs(&blobs)?;
+            tree.check_flushed(record.id, table.flushed()).map_err(contradicted)?;
             tables.push((usize::from(record.level), Arc::new(table)));
         }
         let version = Version::empty().with(&[], &tables);
-        version
-            .check()
-            .map_err(|what| Error::corruption(crate::version::manifest::path(dir), 0, what))?;
+        version.check().map_err(contradicted)?;
         let tree = Tree::new(id, config, version, shared.clone());
         trees.insert(tree.name().to_owned(), tree);
     }

@@ -45,6 +45,7 @@ pub(crate) struct Table {
     /// No version after this one has it: its file goes when its last reader does.
     obsolete: AtomicBool,
     garbage: Arc<Garbage>,
+    flushed: Seqno,
 }
 
 impl std::fmt::Debug for Table {
@@ -127,6 +128,7 @@ impl Table {
             pinned,
             obsolete,
             garbage,
+            flushed: meta.origin.as_ref().map_or(0, |origin| origin.flushed),
         })
     }
 
@@ -177,6 +179,11 @@ impl Table {
     #[cfg(test)]
     pub(crate) const fn has_dictionary(&self) -> bool {
         self.dictionary.is_some()
+    }
+
+    /// How far its tree had been flushed when it was begun, as it says itself.
+    pub(crate) const fn flushed(&self) -> Seqno {
+        self.flushed
     }
 
     /// Bytes of index, filter and dictionary that stay in memory.

@@ -14,6 +14,22 @@ pub(crate) struct TreeState {
     pub(crate) blobs: BTreeMap<u64, BlobRecord>,
 }
 
+impl TreeState {
+    /// Compares how far the tree is flushed with what one of its tables says of that.
+    ///
+    /// # Errors
+    /// When the table knows better: what the log has of these writes would be there twice.
+    pub(crate) fn check_flushed(&self, table: u64, said: Seqno) -> Result<(), String> {
+        if said <= self.flushed {
+            return Ok(());
+        }
+        let (name, flushed) = (&self.record.name, self.flushed);
+        Err(format!(
+            "tree {name} is flushed up to {flushed} here and up to {said} by its table {table:016x}"
+        ))
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) trees: BTreeMap<u32, TreeState>,

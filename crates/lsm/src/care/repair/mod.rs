@@ -5,7 +5,8 @@
 //! written for are in order; a tree in which they are not (tables move down without being written
 //! anew) is merged into one sorted run. The log is replayed by the next opening, as always.
 //!
-//! If the manifest is sound, it is kept, without the tables that are damaged or missing.
+//! If the manifest is sound, it is kept, without the tables that are damaged or missing; unless the
+//! tables prove that it is an older one, or that it says what is not so.
 //!
 //! INVARIANT: nothing is deleted, and what is renamed keeps its id in its name, so that a repair
 //! that is stopped anywhere is begun again with the same result. The manifest comes last.
@@ -127,7 +128,13 @@ pub fn repair(
     let _lock = fs.lock(&dir.join("LOCK"))?;
     let mut report = RepairReport { trees_known: true, ..RepairReport::default() };
     let mut repair = match Manifest::load(&*fs, dir) {
-        Ok(Some(loaded)) => keep(fs, dir, loaded.state, &mut report)?,
+        Ok(Some(loaded)) => match survey::contradiction(&*fs, dir, &loaded.state)? {
+            None => keep(fs, dir, loaded.state, &mut report)?,
+            Some(what) => {
+                report.manifest = Some(what);
+                rebuild(fs, dir, trees, &mut report)?
+            }
+        },
         Ok(None) => {
             report.manifest = Some("it is missing".to_owned());
             rebuild(fs, dir, trees, &mut report)?

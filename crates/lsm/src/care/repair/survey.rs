@@ -20,6 +20,7 @@ use crate::table::cursor::TableCursor;
 use crate::table::format;
 use crate::table::reader::{Garbage, Table, read_metadata};
 use crate::version::edit::TableRecord;
+use crate::version::state::State;
 use crate::wal::format::BatchRecord;
 use crate::wal::reader::{Damage, SegmentReader, Sink};
 use crate::wal::segment;
@@ -82,6 +83,59 @@ pub(super) fn tables(fs: &dyn Fs, dir: &Path) -> Result<Tables, Error> {
         tables.aside.push(SetAside { file: dir.join(name), why });
     }
     Ok(tables)
+}
+
+/// What tables say against a manifest that can be read: that a tree is flushed further, or that what
+/// the manifest needs and is gone went for what the manifest does not know.
+pub(super) fn contradiction(
+    fs: &dyn Fs,
+    dir: &Path,
+    state: &State,
+) -> Result<Option<String>, Error> {
+    let mut missing = BTreeSet::new();
+    for tree in state.trees.values() {
+        for record in tree.tables.values() {
+            if !fs.exists(&format::path(dir, record.id))? {
+                missing.insert(record.id);
+                continue;
+            }
+            match open_table(fs, dir, record) {
+                Ok(table) => {
+                    if let Err(what) = tree.check_flushed(record.id, table.flushed()) {
+                        return Ok(Some(what));
+                    }
+                }
+                Err(Error::Corruption { .. }) => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+    let floor = state.wal_floor;
+    let log_is_missing = floor > 0 && !fs.exists(&segment::path(dir, floor))?;
+    for id in fs.list(dir)?.iter().filter_map(|name| format::id_of(name)) {
+        let unknown = state.trees.values().all(|tree| !tree.tables.contains_key(&id));
+        if !unknown || (missing.is_empty() && !log_is_missing) {
+            continue;
+        }
+        let origin = match read_metadata(fs, &format::path(dir, id)) {
+            Ok((meta, _bytes)) => meta.origin,
+            Err(Error::Corruption { .. }) => None,
+            Err(cause) => return Err(cause),
+        };
+        let Some(origin) = origin.filter(|origin| state.trees.contains_key(&origin.tree)) else {
+            continue;
+        };
+        let mut gone = origin.inputs.iter().chain(&origin.replaced);
+        if let Some(gone) = gone.find(|input| missing.contains(input)) {
+            let what = format!("it needs table {gone:016x}, which table {id:016x} has replaced");
+            return Ok(Some(what));
+        }
+        if log_is_missing && origin.flushed > state.trees[&origin.tree].flushed {
+            let what = format!("it needs segment {floor:016x} of the log, and not table {id:016x}");
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
 }
 
 /// A table that is sound from end to end; `None`: of version 1.

@@ -1,4 +1,4 @@
-//! Tables whose order nobody knows.
+//! Tables whose order nobody knows, and manifests that know less than they do.
 
 use meridian_vfs::{CrashChoice, MemFs};
 use parking_lot::Mutex;
@@ -17,8 +17,16 @@ fn table(fs: &MemFs, id: u64, level: u8, rows: Rows<'_>) -> TableRecord {
     let name = config.name.clone();
     // Below level 0 there are tables that were merged; of what is gone.
     let inputs = if level > 0 { vec![id + 100] } else { Vec::new() };
-    let origin =
-        Origin { tree: 1, name, table: id, level, flushed: 9, inputs, ..Origin::default() };
+    let origin = Origin {
+        tree: 1,
+        name,
+        table: id,
+        level,
+        flushed: 9,
+        inputs,
+        replaced: vec![id + 200],
+        ..Origin::default()
+    };
     let compression = Compression::None;
     let mut writer = TableWriter::create(fs, dir, &config, compression, origin).unwrap();
     for (key, seqno) in rows {
@@ -81,6 +89,84 @@ fn tables_out_of_order_are_merged_however_often_that_is_begun() {
         let read = |key: &str| tree.get_latest(key.as_bytes()).unwrap().unwrap();
         assert_eq!([read("a"), read("b"), read("c")], ["5", "6", "9"]);
         assert!(db.stats().trees[0].levels[LEVELS - 1].tables == 1);
+        db.verify().unwrap();
+    }
+}
+
+#[test]
+fn a_manifest_without_what_tables_have_replaced_is_an_older_one() {
+    let fs = MemFs::new();
+    let known = table(&fs, 1, 1, OLDER);
+    for (needed, is_older) in [(1, false), (101, true), (201, true), (301, false)] {
+        let mut state = State { next_tree: 2, ..State::default() };
+        let mut tree = new_tree(TreeRecord::new(1, &TreeConfig::new("t")));
+        tree.flushed = 9;
+        tree.tables.insert(needed, TableRecord { id: needed, ..known.clone() });
+        state.trees.insert(1, tree);
+        let found = survey::contradiction(&fs, DIR.as_ref(), &state).unwrap();
+        assert_eq!(found.is_some(), is_older, "{needed}: {found:?}");
+    }
+}
+
+/// Appends.
+struct Join;
+
+impl crate::options::MergeOperator for Join {
+    fn name(&self) -> &'static str {
+        "join"
+    }
+
+    fn full_merge(
+        &self,
+        _key: &[u8],
+        base: Option<&[u8]>,
+        operands: &mut dyn Iterator<Item = &[u8]>,
+    ) -> Result<Option<Vec<u8>>, crate::options::MergeError> {
+        Ok(Some([base.unwrap_or_default(), &operands.collect::<Vec<_>>().concat()].concat()))
+    }
+}
+
+#[test]
+fn a_manifest_that_knows_of_fewer_flushes_than_its_tables_is_refused_and_repaired() {
+    let memory = MemFs::new();
+    let disk: Arc<dyn Fs> = Arc::new(memory.clone());
+    let config = || vec![TreeConfig::new("t").with_merge(Arc::new(Join))];
+    let open =
+        |disk: &Arc<dyn Fs>| Db::open(disk.clone(), DIR.as_ref(), DbOptions::default(), config());
+    let (db, _) = open(&disk).unwrap();
+    let add = |what: &str| {
+        let mut batch = crate::batch::WriteBatch::new();
+        batch.merge(&db.tree("t").unwrap(), "k", what);
+        db.write(batch).unwrap();
+    };
+    add("1");
+    db.flush().unwrap();
+    add("2");
+    db.flush().unwrap();
+    add("3");
+    db.sync().unwrap();
+    drop(db);
+    let mut state = Manifest::load(&*disk, DIR.as_ref()).unwrap().unwrap().state;
+    let flushed = state.trees[&1].flushed;
+    for low in 0..flushed {
+        state.trees.get_mut(&1).unwrap().flushed = low;
+        let lying = memory.crash_clone(CrashChoice::KeepEverything);
+        let disk: Arc<dyn Fs> = Arc::new(lying);
+        drop(Manifest::write(disk.clone(), DIR.as_ref(), state.clone()).unwrap());
+        let all = || {
+            let names = disk.list(DIR.as_ref()).unwrap();
+            let read = |name| meridian_vfs::read_all(&*disk, &Path::new(DIR).join(name)).unwrap();
+            names.into_iter().map(|name| (name.clone(), read(name))).collect::<Vec<_>>()
+        };
+        let before = all();
+        let told = open(&disk).unwrap_err();
+        let Error::Corruption { file, what, .. } = &told else { panic!("{told}") };
+        assert!(file.ends_with("MANIFEST") && what.contains("tree t"), "{told}");
+        assert!(all() == before, "something was changed");
+        let report = repair(disk.clone(), DIR.as_ref(), &config(), true).unwrap();
+        assert!(report.is_complete() && report.manifest.is_some(), "{report:?}");
+        let (db, _) = open(&disk).unwrap();
+        assert_eq!(db.tree("t").unwrap().get_latest(b"k").unwrap().unwrap(), "123");
         db.verify().unwrap();
     }
 }
