@@ -224,6 +224,44 @@ pub fn tables_come_and_go(size: Size) {
     });
 }
 
+/// Parts of indexes and filters ask whether they may stay, and go: they have a quarter together,
+/// never more, and all of it is given back.
+pub fn what_may_stay(threads: u64) {
+    let (refused, granted) = (Seen::default(), Seen::default());
+    let (no, yes) = (refused.clone(), granted.clone());
+    check(move || {
+        let world = World::new(Size { threads, ..SMALL });
+        let most = world.size.bound / 4;
+        let part = most / threads;
+        let (no, yes) = (no.clone(), yes.clone());
+        let tables = join(spawn_all(&world, move |world, number| {
+            let table = world.cache.pin(0);
+            let mut bytes = 0;
+            for round in 0..3 {
+                let grown = table.grow(part);
+                assert!(world.cache.stats().pinned <= most, "more than may stay");
+                bytes += if grown { part } else { 0 };
+                if round == 1 && grown && number % 2 == 0 {
+                    table.shrink(part);
+                    bytes -= part;
+                }
+                (if grown { &yes } else { &no }).note(true);
+            }
+            assert_eq!(table.bytes(), bytes);
+            drop(world.load(number, 0));
+            table
+        }));
+        let pinned = tables.iter().map(Pinned::bytes).sum();
+        world.is_settled(pinned);
+        let rest = world.cache.pin(0);
+        assert!(rest.grow(most - pinned) && !rest.grow(1), "not the quarter");
+        drop((tables, rest));
+        world.is_settled(0);
+        world.ends();
+    });
+    assert!(refused.ever() && granted.ever(), "nobody was refused, or granted");
+}
+
 /// Values of blob files beside blocks: neither is taken for the other, and both count.
 pub fn values(threads: u64) {
     let found = Seen::default();

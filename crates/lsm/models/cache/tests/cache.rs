@@ -1,7 +1,7 @@
 //! The models, each from one test.
 
 use meridian_lsm_cache_model::models::{
-    SHARDED, SMALL, Size, one_block, reads, tables_come_and_go, values,
+    SHARDED, SMALL, Size, one_block, reads, tables_come_and_go, values, what_may_stay,
 };
 
 #[test]
@@ -32,6 +32,11 @@ fn tables() {
 #[test]
 fn two_tables() {
     tables_come_and_go(Size { threads: 2, ..SMALL });
+}
+
+#[test]
+fn parts_that_stay() {
+    what_may_stay(3);
 }
 
 #[test]
