@@ -24,7 +24,7 @@ fn fill(db: &Db) {
     let tree = db.tree("a").unwrap();
     for row in 0..ROWS {
         let mut batch = meridian_lsm::WriteBatch::new();
-        batch.put(&tree, &[row], &[row; 40]);
+        batch.put(&tree, [row], [row; 40]);
         db.write(batch).unwrap();
     }
 }
@@ -32,7 +32,7 @@ fn fill(db: &Db) {
 fn assert_whole(db: &Db) {
     let tree = db.tree("a").unwrap();
     for row in 0..ROWS {
-        assert_eq!(tree.get_latest(&[row]).unwrap().unwrap(), vec![row; 40]);
+        assert_eq!(tree.get_latest([row].as_slice()).unwrap().unwrap(), vec![row; 40]);
     }
 }
 

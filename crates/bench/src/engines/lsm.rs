@@ -92,7 +92,6 @@ impl Engine for Lsm {
 
     fn flush(&self) -> Result<()> {
         self.db.flush()?;
-        while self.db.poll_job()? {}
-        Ok(())
+        Ok(self.db.finish_jobs()?)
     }
 }
