@@ -104,9 +104,11 @@ pub enum RateLimit {
 pub struct DbOptions {
     /// When a write is durable. Default: every 100 ms or 1000 batches.
     pub sync: SyncPolicy,
-    /// Bytes of uncompressed blocks, indexes and filters kept in memory, all trees together (indexes
-    /// and filters stay; blocks have the rest, an eighth at least). Default 32 MiB: a node of
-    /// a development cluster stays small; give a server a third of its memory.
+    /// Bytes of uncompressed blocks, indexes and filters kept in memory, all trees together. The
+    /// indexes and filters of small tables stay, and those of large ones (see
+    /// [`TreeConfig::partition_bytes`]) up to a quarter of this; blocks, and partitions beyond that,
+    /// have the rest, an eighth at least. Default 32 MiB: a node of a development cluster stays small;
+    /// give a server a third of its memory.
     pub block_cache_bytes: u64,
     /// Bytes of all memtables, active and sealed; beyond it the largest active one is sealed.
     /// Default 256 MiB: four full ones.

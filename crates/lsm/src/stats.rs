@@ -118,7 +118,7 @@ pub struct TreeStats {
     pub blob_live_bytes: u64,
     /// Versions in memtables and tables: keys, or more.
     pub approximate_entries: u64,
-    /// Bytes of indexes and filters in memory.
+    /// Bytes of indexes and filters that stay in memory.
     pub pinned_bytes: u64,
     /// Memtables flushed since it was opened.
     pub flushes: u64,
