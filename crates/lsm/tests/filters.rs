@@ -15,6 +15,7 @@ use meridian_lsm::{
     Compaction, CompactionFilter, Db, FilterDecision, FilterPass, Snapshot, TreeConfig, WriteBatch,
 };
 use meridian_vfs::{Fault, FaultFs, FaultRule, Fs, MemFs, Op};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 /// A head `p<n>` holds a number; elements `p<n>/<m>` with a lower one in their value are cleared.
@@ -200,6 +201,46 @@ fn a_head_in_another_table_is_found() {
     assert_eq!(left, BTreeSet::from(["p".to_owned(), "p/99".to_owned()]));
 }
 
+/// As [`Clears`]; something happens when a pass has begun.
+#[derive(Default)]
+struct Meanwhile(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl CompactionFilter for Meanwhile {
+    fn begin(&self, now_ms: u64) -> Box<dyn FilterPass + '_> {
+        if let Some(happens) = self.0.lock().take() {
+            happens();
+        }
+        Clears.begin(now_ms)
+    }
+
+    fn head_of<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        Clears.head_of(key)
+    }
+}
+
+#[test]
+fn a_head_that_comes_meanwhile_clears_nothing_yet() {
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let filter = Arc::new(Meanwhile::default());
+    let db = Arc::new(open(&disk, strategies()[0], filter.clone()));
+    (0..50).for_each(|element| put(&db, &format!("p/{element:02}"), 1));
+    db.flush().unwrap();
+    // A reader from before it, whom the compaction does not know of.
+    let reader = Arc::new(Mutex::new(None));
+    let (later, seen) = (db.clone(), reader.clone());
+    *filter.0.lock() = Some(Box::new(move || {
+        *seen.lock() = Some(later.snapshot());
+        put(&later, "p", 2);
+    }));
+    db.compact("t").unwrap();
+    let before = reader.lock().take().unwrap();
+    assert_eq!(visible(&stored(&db, &before)).len(), 50);
+    assert_eq!(visible(&stored(&db, &db.snapshot())).len(), 1);
+    drop(before);
+    db.compact("t").unwrap();
+    assert_eq!(stored(&db, &db.snapshot()).len(), 1);
+}
+
 #[test]
 fn expired_tables_leave_without_a_read() {
     for strategy in strategies() {
@@ -253,5 +294,79 @@ fn a_table_of_which_much_has_expired_is_rewritten_once() {
         db.set_time(3000);
         settle(&db);
         assert_eq!(db.stats().trees[0].compactions, done);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Turn {
+    /// A key, and in how many milliseconds it expires; 0: never.
+    Put(u8, u16),
+    Flush,
+    Poll,
+    Wait(u16),
+    TakeSnapshot,
+    Compact,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        20 => (0..30u8, prop_oneof![Just(0), 1..200u16]).prop_map(|(key, by)| Turn::Put(key, by)),
+        4 => Just(Turn::Flush),
+        4 => Just(Turn::Poll),
+        4 => (1..100u16).prop_map(Turn::Wait),
+        1 => Just(Turn::TakeSnapshot),
+        1 => Just(Turn::Compact),
+    ]
+}
+
+/// Whether `found` is what a reader may see of a key whose last value is `last`, and who began to
+/// read at `from`: what expires may leave then, and nothing older comes back.
+fn may_be(found: Option<u64>, last: u64, from: u64) -> bool {
+    found == Some(last) || (found.is_none() && last > 0 && last <= from)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #[test]
+    fn what_expires_uncovers_nothing(
+        strategy in 0..4usize,
+        turns in proptest::collection::vec(turn(), 1..150),
+    ) {
+        let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+        let db = open(&disk, strategies()[strategy], Arc::new(Expires));
+        let (mut all, mut snapshots, mut now) = (BTreeMap::<String, u64>::new(), Vec::new(), 1000);
+        for turn in turns {
+            db.set_time(now);
+            match turn {
+                Turn::Put(key, by) => {
+                    let (key, at) = (format!("{key:02}"), if by == 0 { 0 } else { now + u64::from(by) });
+                    put(&db, &key, at);
+                    all.insert(key, at);
+                }
+                Turn::Flush => db.flush().unwrap(),
+                Turn::Poll => {
+                    db.poll_job().unwrap();
+                }
+                Turn::Wait(by) => now += u64::from(by),
+                Turn::TakeSnapshot => snapshots.push((db.snapshot(), now, all.clone())),
+                Turn::Compact => db.compact("t").unwrap(),
+            }
+            let latest = (db.snapshot(), now, all.clone());
+            for (snapshot, from, then) in snapshots.iter().chain([&latest]) {
+                let found = stored(&db, snapshot);
+                prop_assert!(found.keys().all(|key| then.contains_key(key)));
+                for (key, last) in then {
+                    let found = found.get(key).copied();
+                    prop_assert!(may_be(found, *last, *from), "{key}: {found:?}, not {last}");
+                }
+            }
+        }
+        drop(snapshots);
+        settle(&db);
+        db.compact("t").unwrap();
+        all.retain(|_, at| *at == 0 || *at > now);
+        db.set_time(now);
+        db.compact("t").unwrap();
+        prop_assert_eq!(stored(&db, &db.snapshot()), all);
     }
 }

@@ -13,7 +13,7 @@ use common::oracle::{
     write,
 };
 use common::{DIR, small, small_options, strategies};
-use meridian_lsm::{Compression, Db, Error, TreeConfig};
+use meridian_lsm::{Compression, Db, Error, TreeConfig, WriteBatch};
 use meridian_vfs::{Fs, MemFs};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -153,6 +153,31 @@ fn cuts(strategies: &[usize], batches: &[Vec<Write>]) -> (Vec<State>, Vec<Cut>) 
     fs.clear_sync_hook();
     let cuts = std::mem::take(&mut taken.lock().2);
     (states, cuts)
+}
+
+#[test]
+fn a_window_that_is_over_is_one_run_and_left_alone() {
+    let disk: Arc<dyn Fs> = Arc::new(MemFs::new());
+    let db = open(&disk, 2).unwrap();
+    let tree = db.tree("a").unwrap();
+    let mut written = Vec::new();
+    for window in 0..4u64 {
+        for part in 0..3u64 {
+            db.set_time(window * 100 + part * 20 + 10);
+            let mut batch = WriteBatch::new();
+            (0..20u64).for_each(|key| batch.put(&tree, (key + part).to_be_bytes(), [7; 40]));
+            db.write(batch).unwrap();
+            db.flush().unwrap();
+        }
+        db.set_time(window * 100 + 100);
+        settle(&db);
+        let stats = db.stats();
+        assert_eq!(stats.trees[0].levels[0].tables, window + 1, "one for each window");
+        written.push(stats.trees[0].compaction_written_bytes);
+    }
+    // What a window costs does not grow with those before it.
+    let costs: Vec<u64> = written.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(costs.iter().all(|cost| *cost <= written[0] + 200), "{written:?}");
 }
 
 proptest! {

@@ -214,6 +214,9 @@ fn what_has_expired_is_dropped_unread() {
         assert_ne!(chosen(strategy, &levels), "Drop 1 -> 0");
         levels.newest_snapshot = Some(4);
         assert_eq!(chosen(strategy, &levels), "Drop 1 -> 0");
+        // Nor what somebody merges.
+        levels.levels[6][0].busy = true;
+        assert_ne!(chosen(strategy, &levels), "Drop 1 -> 0");
         // It may cover something older; together with that it goes.
         let mut levels = view(&["1:a-c:5@1%10,1,2 2:b-b:5@1%8,1,2"]);
         levels.now_ms = 2;
@@ -235,6 +238,12 @@ fn what_has_mostly_expired_is_rewritten_in_its_place() {
         // Once is enough, whatever the filter thought of it.
         levels.levels[6][0].times.made = 163;
         assert_eq!(chosen(strategy, &levels), "nothing");
+        let mut levels = deep(&["1:a-c:5%8,200,200"]);
+        levels.now_ms = 200;
+        levels.levels[6][0].times.made = 200;
+        assert_eq!(chosen(strategy, &levels), "nothing");
+        levels.levels[6][0].times.made = 199;
+        assert_eq!(chosen(strategy, &levels), "Merge 1 -> 6");
         // Not while something older lies beneath.
         let mut levels = view(&["1:a-c:5@300%8,100,200 2:c-c:5@300"]);
         levels.now_ms = 300;
