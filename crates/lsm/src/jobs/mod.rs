@@ -29,6 +29,8 @@ struct Running {
     flushing: BTreeSet<u32>,
     /// By tree, in no order.
     compacting: BTreeMap<u32, Vec<Claim>>,
+    /// Who removes files.
+    removing: usize,
     /// Trees that somebody wants whole: no further compaction of them begins.
     reserved: BTreeSet<u32>,
     /// The tree that had the last compaction: the others come first.
@@ -104,27 +106,33 @@ impl Jobs {
 /// Marks a job as ended however it ends.
 struct Ended<'a> {
     jobs: &'a Jobs,
-    tree: u32,
-    /// Of a compaction; none for a flush.
-    claim: Option<Claim>,
+    what: What,
+}
+
+/// What has begun.
+enum What {
+    Flush(u32),
+    Compaction(u32, Claim),
+    Removal,
 }
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         let mut running = self.jobs.running.lock();
-        match &self.claim {
-            None => {
-                running.flushing.remove(&self.tree);
+        match &self.what {
+            What::Flush(tree) => {
+                running.flushing.remove(tree);
             }
-            Some(claim) => {
-                let claims = running.compacting.entry(self.tree).or_default();
+            What::Compaction(tree, claim) => {
+                let claims = running.compacting.entry(*tree).or_default();
                 if let Some(at) = claims.iter().position(|other| other == claim) {
                     claims.swap_remove(at);
                 }
                 if claims.is_empty() {
-                    running.compacting.remove(&self.tree);
+                    running.compacting.remove(tree);
                 }
             }
+            What::Removal => running.removing -= 1,
         }
         running.changes += 1;
         self.jobs.changed.notify_all();
@@ -170,7 +178,8 @@ impl Core {
                 continue;
             }
             let mut running = self.jobs.running.lock();
-            if running.flushing.is_empty() && running.compacting.values().all(Vec::is_empty) {
+            let compacting = running.compacting.values().any(|claims| !claims.is_empty());
+            if !compacting && running.flushing.is_empty() && running.removing == 0 {
                 return Ok(());
             }
             if running.changes == seen {
@@ -182,19 +191,22 @@ impl Core {
     fn run(&self, job: Job) -> Result<(), Error> {
         match job {
             Job::Flush(tree) => {
-                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim: None };
+                let _ended = Ended { jobs: &self.jobs, what: What::Flush(tree.id()) };
                 flush::flush(self, &tree)
             }
             Job::Compact(tree, choice, claim) => {
-                let claim = Some(claim);
-                let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim };
+                let what = What::Compaction(tree.id(), claim);
+                let _ended = Ended { jobs: &self.jobs, what };
                 compact(self, &tree, &choice)
             }
             Job::Part(merge, part) => {
                 merge.run(self, part);
                 Ok(())
             }
-            Job::Remove => self.remove_garbage(),
+            Job::Remove => {
+                let _ended = Ended { jobs: &self.jobs, what: What::Removal };
+                self.remove_garbage()
+            }
         }
     }
 
@@ -226,7 +238,11 @@ impl Core {
                 return Some(Job::Compact(tree.clone(), choice, claim));
             }
         }
-        (!self.garbage.is_empty()).then_some(Job::Remove)
+        if self.garbage.is_empty() {
+            return None;
+        }
+        running.removing += 1;
+        Some(Job::Remove)
     }
 
     /// Carries out a merge; if it has parts, together with whoever looks for work meanwhile.
@@ -362,7 +378,7 @@ impl Core {
     pub(crate) fn exclusively<T>(&self, tree: &Tree, flush: bool, act: impl FnOnce() -> T) -> T {
         if flush {
             self.claim_flush(tree, || true);
-            let _ended = Ended { jobs: &self.jobs, tree: tree.id(), claim: None };
+            let _ended = Ended { jobs: &self.jobs, what: What::Flush(tree.id()) };
             return act();
         }
         let _reserved = self.hold_compactions(tree);
