@@ -255,6 +255,9 @@ mod tests {
         assert_eq!(verdicts(&failed, None), [Live, Replaced, Live]);
         let again = [table(2, &[1], &[]), table(3, &[1], &[2])];
         assert_eq!(verdicts(&again, None), [Replaced, Live]);
+        // One of its inputs was merged elsewhere; the other one counts.
+        let elsewhere = [table(1, &[], &[]), table(2, &[1, 9], &[]), table(3, &[9], &[2])];
+        assert_eq!(verdicts(&elsewhere, None), [Live, Replaced, Live]);
     }
 
     #[test]
