@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{DIR, config};
+use meridian_lsm::inspect;
 use meridian_lsm::{Compaction, Compression, Db, DbOptions, Tiers, TreeConfig, WriteBatch};
 use meridian_vfs::{Fs, MemFs};
 
@@ -80,4 +81,78 @@ fn what_is_not_the_bottom_is_compressed_as_before() {
     let config = TreeConfig { bottom_compression, ..plain.clone() };
     // Nothing is merged.
     assert_eq!(bytes(config, false), bytes(plain, false));
+}
+
+/// A database on a disk of its own, with tables of 64 KiB.
+fn open(tree: TreeConfig) -> (MemFs, Db) {
+    let disk = MemFs::new();
+    let options = DbOptions { table_bytes: 64 << 10, ..DbOptions::default() };
+    let (db, _) = Db::open(Arc::new(disk.clone()), Path::new(DIR), options, vec![tree]).unwrap();
+    (disk, db)
+}
+
+/// Puts every `step`th row from the first one on, and flushes.
+fn fill(db: &Db, first: u32, step: usize) {
+    let tree = db.tree("t").unwrap();
+    let mut batch = WriteBatch::new();
+    for n in (first..ROWS).step_by(step) {
+        batch.put(&tree, format!("{n:08}"), row(n));
+    }
+    db.write(batch).unwrap();
+    db.flush().unwrap();
+}
+
+/// Level, newest write and bytes for each version of all tables. A row is about 60 bytes, and a
+/// quarter of that behind zstd.
+fn tables(disk: &MemFs) -> Vec<(u8, u64, u64)> {
+    let tree = inspect::manifest(disk, Path::new(DIR)).unwrap().trees.remove(0);
+    let of =
+        |table: &inspect::TableInfo| (table.level, table.max_seqno, table.bytes / table.entries);
+    tree.tables.iter().map(of).collect()
+}
+
+const PLAIN: std::ops::Range<u64> = 50..120;
+const SMALL: std::ops::Range<u64> = 10..40;
+
+fn with_bottom(compaction: Compaction) -> TreeConfig {
+    let bottom_compression = Some(Compression::Zstd(3));
+    TreeConfig { compaction, compression: Compression::None, bottom_compression, ..config("t") }
+}
+
+#[test]
+fn a_level_with_another_one_below_is_compressed_as_before() {
+    let leveled = Compaction::Leveled { l0_files: 2, l1_bytes: 100 << 10, factor: 3 };
+    let (disk, db) = open(with_bottom(leveled));
+    for round in 0..24 {
+        fill(&db, round % 12, 12);
+        while db.poll_job().unwrap() {}
+    }
+    let found = tables(&disk);
+    let deepest = found.iter().map(|(level, ..)| *level).max().unwrap();
+    let above = found.iter().filter(|(level, ..)| (1..deepest).contains(level)).count();
+    assert!(above > 0, "{found:?}");
+    for (level, _, bytes) in &found {
+        let wanted = if *level == deepest { SMALL } else { PLAIN };
+        assert!(wanted.contains(bytes), "{level} of {deepest}: {bytes} in {found:?}");
+    }
+}
+
+#[test]
+fn a_run_with_an_older_one_beneath_is_compressed_as_before() {
+    let tiers = Tiers { min_runs: 4, small_bytes: 1 << 10, ..Tiers::default() };
+    // Four large runs become the bottom; a single one stays where it is, in level 0.
+    for large in [4, 1] {
+        let (disk, db) = open(with_bottom(Compaction::SizeTiered(tiers)));
+        (0..large).for_each(|round| fill(&db, round, 4));
+        while db.poll_job().unwrap() {}
+        (0..4).for_each(|round| fill(&db, round, 40));
+        while db.poll_job().unwrap() {}
+        assert_eq!(db.stats().trees[0].compactions, u64::from(large / 4) + 1);
+        let mut found = tables(&disk);
+        found.sort_by_key(|(_, newest, _)| *newest);
+        let (_, _, top) = found.pop().unwrap();
+        assert!(PLAIN.contains(&top) && !found.is_empty(), "{top} {found:?}");
+        let wanted = if large == 4 { SMALL } else { PLAIN };
+        assert!(found.iter().all(|(_, _, bottom)| wanted.contains(bottom)), "{found:?}");
+    }
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::oracle::{Write, batch, trees};
-use common::{DIR, open_small};
-use meridian_lsm::Error;
+use common::{DIR, config, open_small};
 use meridian_lsm::inspect::{self, WalItem};
+use meridian_lsm::{Blobs, Compaction, Compression, Db, DbOptions, Error, TreeConfig, WriteBatch};
 use meridian_vfs::{Fs, MemFs};
 
 fn build(cleanly: bool) -> MemFs {
@@ -58,7 +58,9 @@ fn everything_that_was_written_is_found() {
             versions += 1;
             last = Some(entry.key);
         });
-        assert_eq!(&info.unwrap(), table);
+        let mut info = info.unwrap();
+        assert_eq!((info.partitions.take(), table.partitions), (Some(0), None));
+        assert_eq!(&info, table);
     }
     let said: u64 =
         manifest.trees.iter().flat_map(|tree| &tree.tables).map(|table| table.entries).sum();
@@ -116,4 +118,48 @@ fn damage_is_said_and_what_is_behind_it_is_read() {
     assert!(matches!(told, Error::InvalidArgument { .. }));
     let told = inspect::wal(&fs, &unknown, false, &mut |_item| {}).unwrap_err();
     assert!(matches!(told, Error::InvalidArgument { .. }));
+}
+
+#[test]
+fn what_files_say_of_levels_and_blobs_is_what_the_database_says() {
+    let fs = MemFs::new();
+    let tree = TreeConfig {
+        compaction: Compaction::Leveled { l0_files: 2, l1_bytes: 20 << 10, factor: 4 },
+        compression: Compression::None,
+        blobs: Some(Blobs { threshold: 300, ..Blobs::default() }),
+        block_bytes: 1 << 10,
+        partition_bytes: 1 << 10,
+        ..config("t")
+    };
+    let options = DbOptions { table_bytes: 256 << 10, ..DbOptions::default() };
+    let (db, _) = Db::open(Arc::new(fs.clone()), Path::new(DIR), options, vec![tree]).unwrap();
+    let tree = db.tree("t").unwrap();
+    for round in 0..8u32 {
+        let mut batch = WriteBatch::new();
+        for n in (round..2000).step_by(4) {
+            batch.put(&tree, format!("{n:06}"), vec![b'v'; if n % 50 == 0 { 400 } else { 30 }]);
+        }
+        db.write(batch).unwrap();
+        db.flush().unwrap();
+        // What came last stays above.
+        while round < 7 && db.poll_job().unwrap() {}
+    }
+    let open = db.stats().trees.remove(0);
+    db.close().unwrap();
+    let told = inspect::manifest(&fs, Path::new(DIR)).unwrap().trees.remove(0);
+    let stats = told.stats();
+    assert_eq!(stats.space_by_level_percent(), open.space_by_level_percent());
+    assert_eq!(stats.space_amplification_percent(), open.space_amplification_percent());
+    assert!(stats.space_amplification_percent() > 100 && stats.blob_live_bytes < stats.blob_bytes);
+    let sizes = |stats: &meridian_lsm::TreeStats| -> Vec<_> {
+        stats.levels.iter().map(|level| (level.tables, level.bytes)).collect()
+    };
+    assert_eq!(sizes(&stats), sizes(&open));
+    assert!(sizes(&stats).iter().filter(|(tables, _)| *tables > 0).count() > 1);
+    assert_eq!((stats.name, stats.approximate_entries), (open.name, open.approximate_entries));
+    let partitions = told.tables.iter().map(|table| {
+        assert_eq!(table.partitions, None);
+        inspect::table(&fs, &table.file, &mut |_entry| {}).unwrap().partitions.unwrap()
+    });
+    assert!(partitions.max() > Some(1));
 }

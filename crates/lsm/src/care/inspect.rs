@@ -20,8 +20,9 @@ use crate::coding::Decoder;
 use crate::digest::digest;
 use crate::error::Error;
 use crate::key::{Seqno, ValueKind, is_apart, kind_of, seqno_of};
-use crate::options::TreeConfig;
+use crate::options::{LEVELS, TreeConfig};
 use crate::read::merge_iter::{Direction, MergeIter, Position, Source};
+use crate::stats::{LevelStats, TreeStats};
 use crate::table::cursor::TableCursor;
 use crate::table::reader::read_metadata;
 use crate::version::edit::TableRecord;
@@ -57,6 +58,8 @@ pub struct TableInfo {
     pub entries: u64,
     /// Tombstones among them.
     pub deletes: u64,
+    /// Partitions of its index and filter; 0: both are whole. `None`: the table itself was not read.
+    pub partitions: Option<u64>,
 }
 
 /// What the manifest says of a blob file.
@@ -103,6 +106,30 @@ pub struct TreeInfo {
     pub tables: Vec<TableInfo>,
     /// Its blob files, oldest first.
     pub blobs: Vec<BlobInfo>,
+}
+
+impl TreeInfo {
+    /// Its levels and blob files in figures. What only a database that is open counts is 0: memory,
+    /// and everything since the opening, so write amplification too.
+    #[must_use]
+    pub fn stats(&self) -> TreeStats {
+        let mut levels = vec![LevelStats::default(); LEVELS];
+        for table in &self.tables {
+            if let Some(level) = levels.get_mut(usize::from(table.level)) {
+                level.tables += 1;
+                level.bytes += table.bytes;
+            }
+        }
+        TreeStats {
+            name: self.config.name.clone(),
+            levels,
+            blobs: self.blobs.len() as u64,
+            blob_bytes: self.blobs.iter().map(|blob| blob.bytes).sum(),
+            blob_live_bytes: self.blobs.iter().map(|blob| blob.live_bytes).sum(),
+            approximate_entries: self.tables.iter().map(|table| table.entries).sum(),
+            ..TreeStats::default()
+        }
+    }
 }
 
 /// What a manifest says.
@@ -254,6 +281,7 @@ fn info(dir: &Path, tree: &str, record: &TableRecord) -> TableInfo {
         max_seqno: record.max_seqno,
         entries: record.entries,
         deletes: record.deletes,
+        partitions: None,
     }
 }
 
@@ -283,6 +311,7 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
     };
     let opened = open_table(fs, dir, &record)?;
     opened.verify()?;
+    let partitions = Some(opened.partitions() as u64);
     let source = Source::Table(TableCursor::new(Arc::new(opened), false));
     let mut versions = MergeIter::new(vec![source], Direction::Forward, Position::First)?;
     while versions.valid() {
@@ -295,7 +324,7 @@ pub fn table(fs: &dyn Fs, file: &Path, each: &mut dyn FnMut(Entry)) -> Result<Ta
         each(Entry { key, seqno: seqno_of(tag), kind, value_bytes });
         versions.advance()?;
     }
-    Ok(info(dir, &tree, &record))
+    Ok(TableInfo { partitions, ..info(dir, &tree, &record) })
 }
 
 /// Tree and record of a table that no manifest knows.

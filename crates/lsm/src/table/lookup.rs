@@ -44,7 +44,6 @@ impl Table {
     }
 
     /// Partitions of index and filter; 0: both are whole.
-    #[cfg(test)]
     pub(crate) fn partitions(&self) -> usize {
         match &self.lookup {
             Lookup::Whole { .. } => 0,

@@ -408,6 +408,42 @@ fn a_dictionary_saves_space_and_its_damage_is_noticed() {
     assert!(blocks.is_err(), "a block with a dictionary and none");
 }
 
+#[test]
+fn what_no_dictionary_can_be_trained_from_is_compressed_without_one() {
+    let small = |compression| {
+        let config = TreeConfig { compression, ..trained() };
+        let table = write_table(&MemFs::new(), &config, &rows(60, 7));
+        assert!(!table.has_dictionary());
+        table.record.bytes
+    };
+    assert_eq!(small(Compression::ZstdTrained(3)), small(Compression::Zstd(3)));
+    assert!(small(Compression::ZstdTrained(3)) < small(Compression::None) * 7 / 10);
+}
+
+#[test]
+fn every_table_has_a_dictionary_of_its_own() {
+    let open = |seed| {
+        let entries = rows(8_000, seed);
+        // Of another shape, so that the dictionaries have nothing in common.
+        let turned = |(key, value): (_, Vec<u8>)| match seed {
+            0 => (key, value),
+            _ => (key, value.iter().rev().map(|byte| byte ^ 0x80).collect()),
+        };
+        let entries: Entries = entries.into_iter().map(turned).collect();
+        (Arc::new(write_table(&MemFs::new(), &trained(), &entries)), entries)
+    };
+    let both = [open(0), open(1)];
+    assert!(both.iter().all(|(table, _)| table.has_dictionary()));
+    let mut cursors = both.each_ref().map(|(table, _)| TableCursor::new(table.clone(), false));
+    cursors.iter_mut().for_each(|cursor| cursor.go(Position::First).unwrap());
+    let [first, second] = both.each_ref().map(|(_, entries)| entries.values());
+    for (one, other) in first.zip(second) {
+        assert_eq!(cursors.each_ref().map(|cursor| cursor.value().to_vec()), [&**one, &**other]);
+        cursors.iter_mut().for_each(|cursor| cursor.go(Position::Next).unwrap());
+    }
+    assert!(cursors.iter().all(|cursor| !cursor.valid()));
+}
+
 /// A table of many blocks, and how often its file is read.
 fn many_blocks(compression: Compression, cache: u64) -> (Arc<Table>, Arc<FaultFs>) {
     let fs = MemFs::new();

@@ -94,6 +94,28 @@ fn tables_out_of_order_are_merged_however_often_that_is_begun() {
 }
 
 #[test]
+fn what_a_repair_merges_is_the_bottom_and_compressed_like_it() {
+    // Nothing but a key in common, and values that compress.
+    let (first, second) = ("a".repeat(9), "b".repeat(4 << 10));
+    let merged = |bottom: Option<Compression>, compression: Compression| {
+        let memory = MemFs::new();
+        table(&memory, 1, 0, [(&first, 1), (&second, 9)]);
+        table(&memory, 2, 1, [(&first, 5), ("c", 6)]);
+        let config = TreeConfig { compression, bottom_compression: bottom, ..TreeConfig::new("t") };
+        let disk: Arc<dyn Fs> = Arc::new(memory);
+        let report = repair(disk.clone(), DIR.as_ref(), &[config], true).unwrap();
+        assert!(report.trees[0].merged, "{report:?}");
+        let loaded = Manifest::load(&*disk, DIR.as_ref()).unwrap().unwrap();
+        loaded.state.trees[&1].tables.values().map(|table| table.bytes).sum::<u64>()
+    };
+    let zstd = Compression::Zstd(3);
+    let (plain, small) = (merged(None, Compression::None), merged(None, zstd));
+    assert!(small + (3 << 10) < plain, "{small} {plain}");
+    assert_eq!(merged(Some(zstd), Compression::None), small);
+    assert_eq!(merged(Some(Compression::None), zstd), plain);
+}
+
+#[test]
 fn a_manifest_without_what_tables_have_replaced_is_an_older_one() {
     let fs = MemFs::new();
     let known = table(&fs, 1, 1, OLDER);
