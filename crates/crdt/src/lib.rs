@@ -56,6 +56,9 @@ mod context;
 mod counters;
 mod dot;
 mod dotset;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod row;
 mod token;
 
