@@ -5,4 +5,5 @@ mod draw;
 mod golden;
 mod laws;
 mod mvreg;
+mod sweep;
 mod tokens;

@@ -1,16 +1,29 @@
-//! One vnode of LWW rows, and when it may forget a marker: design rule 12.
+//! One vnode of LWW rows, and when it may forget a marker: design rule 12, with what rules 7, 10,
+//! 13 and 14 must hold for it.
 //!
-//! Checked: after everything has arrived, every replica shows the write with the highest (stamp,
-//! dot) of all that survived, or nothing where that is a delete. Markers are not collected by the
-//! product yet; this holds the rule for when they are.
+//! Checked: W, after everything has arrived every replica shows the write with the highest (stamp,
+//! dot) of all that survived, or nothing where that is a delete or has expired; C, equal clocks of
+//! sound replicas mean equal visible rows at any moment that may be theirs, after every step; D,
+//! what a collected marker had beaten is shown by no sound replica and by no read, ever again.
+//! Markers are not collected by the product yet; this holds the rules for when they are.
+//!
+//! What stands by argument only: a disk lost with the record of its lives (a write of a life that
+//! nobody has heard of may be under way with any stamp), and no sound replica left, after which
+//! nothing is promised.
 
+mod evidence;
 mod history;
 mod mutations;
+mod oracle;
+mod pinned;
+mod pull;
+mod replica;
 mod world;
 
 use history::History;
 use mutations::Mutation;
-use world::{WrongWinner, run};
+use oracle::Violation;
+use world::run;
 
 use crate::support::{broken_rule, report, seeds, shrunk};
 
@@ -22,7 +35,7 @@ fn smallest(history: &History, broken: Option<Mutation>) -> History {
 fn first_failure(
     mut seeds: impl Iterator<Item = u64>,
     broken: Option<Mutation>,
-) -> Option<(u64, WrongWinner)> {
+) -> Option<(u64, Violation)> {
     seeds.find_map(|seed| run(&History::draw(seed), broken).err().map(|what| (seed, what)))
 }
 

@@ -1,94 +1,79 @@
-//! Runs a history of LWW rows and compares the winners with the oracle's.
+//! Runs a history of LWW rows.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 use bytes::Bytes;
-use meridian_crdt::{Actor, ConflictPolicy, Context, Delta, Dot, Entry, Row, VnodeClock};
-use meridian_types::{Hlc, Incarnation, Millis, NodeId};
+use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, VnodeClock};
+use meridian_types::{ConflictPolicy, Hlc, Millis};
 
-use super::history::{History, Op};
+use super::history::{Fate, History, Op, TO_ITS_END};
 use super::mutations::Mutation;
-use crate::support::mixed;
+use super::oracle::{Oracle, Violation};
+use super::pull::{Progress, Pull};
+use super::replica::Replica;
 
-const POLICY: ConflictPolicy = ConflictPolicy::Lww;
-
-/// A replica does not show the winner of all writes that survived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WrongWinner {
-    replica: usize,
-    key: usize,
-    shown: Option<(Hlc, Dot)>,
-    wanted: Option<(Hlc, Dot)>,
+/// What is under way to a replica.
+#[derive(Clone)]
+enum Message {
+    Delta(Delta),
+    /// What a read repair joined: entries alone, for an LWW row keeps no context.
+    Repair(Row),
 }
 
-impl fmt::Display for WrongWinner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-#[derive(Clone, Default)]
-struct Disk {
-    clock: VnodeClock,
-    rows: Vec<Row>,
-}
-
-struct Replica {
-    incarnation: u64,
-    next: u64,
-    /// Stamps given so far end here.
-    hlc: u64,
-    live: Disk,
-    durable: Disk,
-}
-
-struct Message {
+#[derive(Clone)]
+struct Envelope {
     to: usize,
     key: usize,
-    delta: Delta,
+    message: Message,
 }
 
-/// Every dot of the actor up to `counter` has a stamp up to `stamp`, every later dot a higher one.
-#[derive(Clone, Copy, Default)]
-struct Promise {
-    counter: u64,
-    stamp: Hlc,
+/// A write at ANY that nobody has given a dot yet.
+struct Intent {
+    key: usize,
+    stamp: u64,
 }
 
 struct World {
     broken: Option<Mutation>,
     replicas: Vec<Replica>,
-    network: Vec<Message>,
-    written: BTreeMap<Dot, (usize, Entry)>,
-    promises: BTreeMap<Actor, (usize, Promise)>,
-    /// Actors of past incarnations, of whose dots nothing is under way and all replicas durably
-    /// have the same.
+    pulls: Vec<Pull>,
+    network: Vec<Envelope>,
+    intents: Vec<Intent>,
+    /// Ended actors that are closed everywhere.
     closed: BTreeSet<Actor>,
+    /// Whether the last replica is one only in the second layout.
+    enters: bool,
+    /// True time.
+    now: u64,
+    oracle: Oracle,
 }
 
 /// Runs a history to its end.
-pub(crate) fn run(history: &History, broken: Option<Mutation>) -> Result<(), WrongWinner> {
-    let empty = Disk { clock: VnodeClock::default(), rows: vec![Row::default(); history.keys] };
+pub(crate) fn run(history: &History, broken: Option<Mutation>) -> Result<(), Violation> {
     let mut world = World {
         broken,
         replicas: Vec::new(),
+        pulls: Vec::new(),
         network: Vec::new(),
-        written: BTreeMap::new(),
-        promises: BTreeMap::new(),
+        intents: Vec::new(),
         closed: BTreeSet::new(),
+        enters: history.enters && history.replicas > 2,
+        now: 0,
+        oracle: Oracle::new(history.keys),
     };
     for index in 0..history.replicas {
-        let hlc = history.first_stamps >> (8 * index) & 0x7;
-        let (live, durable) = (empty.clone(), empty.clone());
-        world.replicas.push(Replica { incarnation: 0, next: 0, hlc, live, durable });
-        world.promises.insert(world.actor(index), (index, Promise::default()));
+        let mut replica = Replica::new(index, history.keys, broken);
+        replica.hlc = history.first_stamps >> (8 * index) & 0x7;
+        replica.skew = (history.skews >> (2 * index) & 0x3).min(2);
+        world.replicas.push(replica);
     }
     for op in history.ops.iter() {
-        world.step(*op);
+        world.step(*op)?;
+        world.oracle.check_step(world.members(), world.now)?;
     }
-    world.settle();
-    world.check(history.keys)
+    world.settle()?;
+    world.oracle.check_end(world.members(), world.now)
 }
 
 impl World {
@@ -96,180 +81,314 @@ impl World {
         self.broken == Some(rule)
     }
 
-    fn actor(&self, index: usize) -> Actor {
-        let node = u32::try_from(index).expect("few replicas");
-        let life = u64::from(node + 1) << 32 | self.replicas[index].incarnation;
-        Actor { node: NodeId(node), incarnation: Incarnation(mixed(life)) }
+    /// Who is a replica in the layout of this epoch.
+    fn layout(&self, epoch: u32) -> Range<usize> {
+        0..self.replicas.len() - usize::from(self.enters && epoch == 0)
     }
 
-    fn step(&mut self, op: Op) {
+    /// Whether somebody is a replica by what it knows itself.
+    fn takes_part(&self, at: usize) -> bool {
+        self.layout(self.replicas[at].epoch).contains(&at)
+    }
+
+    fn members(&self) -> &[Replica] {
+        &self.replicas[self.layout(self.newest_epoch())]
+    }
+
+    fn newest_epoch(&self) -> u32 {
+        self.replicas.iter().map(|replica| replica.epoch).max().unwrap_or(0)
+    }
+
+    fn step(&mut self, op: Op) -> Result<(), Violation> {
         match op {
-            Op::Write { at, key, wall, marker } => self.write(at, key, wall, marker),
-            Op::Deliver { pick, lost } => self.deliver(pick, lost),
-            Op::Pull { to, from } => self.pull(to, from),
-            Op::Promise { at } => {
-                let replica = &self.replicas[at];
-                let promise = Promise { counter: replica.next, stamp: Hlc(replica.hlc) };
-                self.promises.insert(self.actor(at), (at, promise));
+            Op::Write { at, .. }
+            | Op::Read { at, .. }
+            | Op::Promise { at }
+            | Op::Collect { at }
+            | Op::Crash { at, .. }
+            | Op::Checkpoint { at }
+            | Op::Restore { at, .. }
+            | Op::LoseTables { at, .. }
+            | Op::Mint { at, .. }
+                if !self.takes_part(at) => {}
+            Op::Write { at, key, wall, marker, ttl } => {
+                let expires = ttl.map(|ttl| Millis(self.now + ttl));
+                if self.replicas[at].may_mint() {
+                    let (dot, stamp) = self.replicas[at].mint(wall);
+                    self.write(at, key, (dot, stamp), marker, expires);
+                }
             }
-            Op::Sync { at } => self.replicas[at].durable = self.replicas[at].live.clone(),
-            Op::Collect => {
-                self.close_ended_actors();
-                self.collect();
+            Op::Deliver { pick, fate } => self.deliver(pick, fate),
+            Op::Pull { to, from, steps } => self.pull(to, from, steps),
+            Op::Step { pick, breaks } => self.step_pull(pick, breaks),
+            Op::Read { at, with, key } => self.read(at, with, key)?,
+            Op::Promise { at } => self.replicas[at].promise(),
+            Op::Sync { at } => self.replicas[at].sync(),
+            Op::Publish { from, to } => self.publish(from, to),
+            Op::Agree => self.agree(),
+            Op::Collect { at } => self.collect(at),
+            Op::Close => self.close_ended_actors(),
+            Op::Crash { at, wall } => self.replicas[at].crash(wall),
+            Op::Checkpoint { at } => self.replicas[at].take_checkpoint(),
+            Op::Restore { at, wall, promises_lost } => {
+                if let Some(peers) = self.peers_of_damaged(at) {
+                    self.replicas[at].restore(wall, promises_lost, peers);
+                }
             }
-            Op::Crash { at, wall } => self.crash(at, wall),
+            Op::LoseTables { at, keep } => {
+                if let Some(peers) = self.peers_of_damaged(at) {
+                    self.replicas[at].lose_tables(keep, peers);
+                }
+            }
+            Op::Enter => self.enter(),
+            Op::Intend { key, stamp } => self.intents.push(Intent { key, stamp }),
+            Op::Mint { pick, at } => self.mint_intent(pick, at),
+            Op::Tick { by } => self.now += by,
         }
+        Ok(())
     }
 
-    fn write(&mut self, at: usize, key: usize, wall: u64, marker: bool) {
-        let actor = self.actor(at);
-        let replica = &mut self.replicas[at];
-        replica.hlc = replica.hlc.max(wall) + 1;
-        replica.next += 1;
-        let entry = Entry {
-            dot: Dot::new(actor, replica.next),
-            stamp: Hlc(replica.hlc),
-            expires: None,
-            value: (!marker).then(|| Bytes::from_static(b"value")),
-        };
-        self.written.insert(entry.dot, (key, entry.clone()));
+    fn write(
+        &mut self,
+        at: usize,
+        key: usize,
+        (dot, stamp): (Dot, Hlc),
+        marker: bool,
+        expires: Option<Millis>,
+    ) {
+        let value = (!marker).then(|| Bytes::from_static(b"value"));
+        let entry = Entry { dot, stamp, expires: expires.filter(|_| !marker), value };
+        self.oracle.written(key, &entry);
         let delta = Delta { entry, context: Context::default() };
-        self.apply(at, key, delta.clone());
-        for to in (0..self.replicas.len()).filter(|to| *to != at) {
-            self.network.push(Message { to, key, delta: delta.clone() });
+        self.apply(at, key, Message::Delta(delta.clone()));
+        for to in self.layout(self.replicas[at].epoch).filter(|to| *to != at) {
+            self.network.push(Envelope { to, key, message: Message::Delta(delta.clone()) });
         }
     }
 
-    fn apply(&mut self, at: usize, key: usize, delta: Delta) {
-        let again = self.breaks(Mutation::ApplyTwice);
-        let Disk { clock, rows } = &mut self.replicas[at].live;
-        if clock.insert(delta.entry.dot) || again {
-            rows[key].apply(POLICY, delta);
+    /// All that full pulls have seen of a row at this replica since they went by it.
+    fn passed(&self, at: usize, key: usize) -> VnodeClock {
+        let mut passed = VnodeClock::default();
+        for pull in self.pulls.iter().filter(|pull| pull.to == at) {
+            let seen = pull.passed(key, self.replicas[at].life);
+            seen.into_iter().for_each(|clock| passed.join(clock));
+        }
+        passed
+    }
+
+    fn apply(&mut self, at: usize, key: usize, message: Message) {
+        let passed = self.passed(at, key);
+        match message {
+            Message::Delta(delta) => self.replicas[at].apply(key, delta, &passed),
+            Message::Repair(row) => {
+                self.replicas[at].join(key, &row, &VnodeClock::default(), &passed);
+            }
         }
     }
 
-    fn deliver(&mut self, pick: usize, lost: bool) {
+    fn deliver(&mut self, pick: usize, fate: Fate) {
         if self.network.is_empty() {
             return;
         }
-        let Message { to, key, delta } = self.network.remove(pick % self.network.len());
-        if !lost {
-            let stamp = delta.entry.stamp.0;
-            self.apply(to, key, delta);
-            self.replicas[to].hlc = self.replicas[to].hlc.max(stamp);
+        let pick = pick % self.network.len();
+        let Envelope { to, key, message } = match fate {
+            Fate::ArrivesAndStays => self.network[pick].clone(),
+            Fate::Arrives | Fate::Lost => self.network.remove(pick),
+        };
+        if fate != Fate::Lost && self.takes_part(to) {
+            self.apply(to, key, message);
         }
     }
 
-    fn pull(&mut self, to: usize, from: usize) {
-        let [to, from] = self
-            .replicas
-            .get_disjoint_mut([to, from])
-            .expect("a replica does not pull from itself");
-        let (mine, theirs) = (&mut to.live, &from.live);
-        for (row, other) in mine.rows.iter_mut().zip(&theirs.rows) {
-            if other.is_news_to(&mine.clock) {
-                row.join_answer(POLICY, &mut mine.clock, other, &other.full_context(&theirs.clock));
+    /// Two replicas that speak with each other know the newer layout.
+    fn meet(&mut self, a: usize, b: usize) -> Option<[&mut Replica; 2]> {
+        if !self.takes_part(a) || !self.takes_part(b) {
+            return None;
+        }
+        let both = self.replicas.get_disjoint_mut([a, b]).expect("nobody speaks with itself");
+        let epoch = both.iter().map(|replica| replica.epoch).max()?;
+        let [a, b] = both;
+        a.learn_layout(epoch);
+        b.learn_layout(epoch);
+        Some([a, b])
+    }
+
+    fn pull(&mut self, to: usize, from: usize, steps: usize) {
+        let Some([to, from]) = self.meet(to, from) else { return };
+        let pull = Pull::begin(to, from);
+        self.pulls.push(pull);
+        let at = self.pulls.len() - 1;
+        for _ in 0..steps {
+            if self.advance(at) == Progress::Ended {
+                return;
             }
         }
-        mine.clock.join(&theirs.clock);
     }
 
-    /// Below this stamp every replica durably knows every write.
-    fn stable_stamp(&self) -> Hlc {
-        let unsynced = self.breaks(Mutation::CountUnsyncedClocks);
-        let mut stable: Option<Hlc> = None;
-        for replica in &self.replicas {
-            let clock = if unsynced { &replica.live.clock } else { &replica.durable.clock };
-            for (actor, (_, promise)) in &self.promises {
-                if self.closed.contains(actor) {
-                    continue;
+    fn step_pull(&mut self, pick: usize, breaks: bool) {
+        if self.pulls.is_empty() {
+            return;
+        }
+        let pick = pick % self.pulls.len();
+        if breaks {
+            self.pulls.remove(pick);
+        } else {
+            self.advance(pick);
+        }
+    }
+
+    fn advance(&mut self, at: usize) -> Progress {
+        let mut pull = self.pulls.remove(at);
+        let passed = self.passed(pull.to, pull.next_key());
+        let peers = self.layout(self.replicas[pull.to].epoch).len();
+        let progress = pull.step(&mut self.replicas, peers, &passed);
+        if progress == Progress::More {
+            self.pulls.insert(at, pull);
+        }
+        progress
+    }
+
+    /// Asks one replica or two, shows what they have together, and repairs all.
+    fn read(&mut self, at: usize, with: usize, key: usize) -> Result<(), Violation> {
+        let mut joined: Option<(Row, VnodeClock)> = None;
+        for asked in [at, with] {
+            let replica = &self.replicas[asked];
+            let silent = replica.is_rebuilding() && !self.breaks(Mutation::ReadWhileRebuilding);
+            if silent || !self.takes_part(asked) {
+                return Ok(());
+            }
+            let (row, clock) = (&replica.live.rows[key], &replica.live.clock);
+            match &mut joined {
+                None => joined = Some((row.clone(), clock.clone())),
+                Some((mine, covered)) => {
+                    mine.sweep(ConflictPolicy::Lww, covered, row, clock);
+                    covered.join(clock);
                 }
-                let kept = clock.base(*actor) >= promise.counter;
-                let stamp = if kept { promise.stamp } else { Hlc::ZERO };
-                stable = Some(stable.map_or(stamp, |least| least.min(stamp)));
             }
         }
-        stable.unwrap_or_default()
+        let Some((row, _)) = joined else { return Ok(()) };
+        self.oracle.check_read(key, &row, self.now)?;
+        for to in self.layout(self.replicas[at].epoch) {
+            self.network.push(Envelope { to, key, message: Message::Repair(row.clone()) });
+        }
+        Ok(())
     }
 
+    fn publish(&mut self, from: usize, to: usize) {
+        if let Some([to, from]) = self.meet(to, from) {
+            to.hear(from);
+        }
+    }
+
+    fn agree(&mut self) {
+        for replica in &mut self.replicas {
+            replica.promise();
+            // A replica that has lost its clock has nothing to sync that it did not sync then.
+            replica.sync();
+        }
+        for to in 0..self.replicas.len() {
+            for from in (0..self.replicas.len()).filter(|from| *from != to) {
+                self.publish(from, to);
+            }
+        }
+    }
+
+    fn collect(&mut self, at: usize) {
+        let layout = self.layout(self.replicas[at].epoch);
+        for (key, entry) in self.replicas[at].collect(layout, &self.closed, self.now) {
+            self.oracle.collected(key, &entry);
+        }
+    }
+
+    /// Rule 13, as far as rule 12 needs it, by agreement that costs nothing: nothing of the actor
+    /// is under way, and all replicas durably have the same of its dots. What nobody has is void.
     fn close_ended_actors(&mut self) {
-        for (actor, (index, _)) in &self.promises {
-            let under_way = |m: &Message| m.delta.entry.dot.actor == *actor;
-            if *actor == self.actor(*index) || self.network.iter().any(under_way) {
+        let newest = self.newest_epoch();
+        let layout = self.layout(newest);
+        let apart = |replica: &Replica| replica.is_rebuilding() || replica.epoch != newest;
+        if self.replicas[layout.clone()].iter().any(apart) {
+            return;
+        }
+        let current: Vec<Actor> = self.replicas.iter().map(Replica::actor).collect();
+        let lives = self.replicas.iter().flat_map(|replica| replica.promises.keys().copied());
+        let ended: Vec<Actor> = lives.filter(|actor| !current.contains(actor)).collect();
+        for actor in ended {
+            let dots = |replica: &Replica, durable: bool| {
+                let disk = if durable { &replica.durable } else { &replica.live };
+                disk.clock.dots().counters(actor).cloned()
+            };
+            let first = dots(&self.replicas[0], true);
+            let agreed = self.replicas[layout.clone()]
+                .iter()
+                .all(|replica| dots(replica, true) == first && dots(replica, false) == first);
+            if !agreed || self.is_under_way(actor) || !self.closed.insert(actor) {
                 continue;
             }
-            let first = self.replicas[0].durable.clock.dots().counters(*actor);
-            let agreed = self.replicas.iter().all(|replica| {
-                replica.durable.clock.dots().counters(*actor) == first
-                    && replica.live.clock.dots().counters(*actor) == first
-            });
-            if agreed {
-                self.closed.insert(*actor);
+            if self.breaks(Mutation::CloseWithoutVoid) {
+                continue;
             }
-        }
-    }
-
-    fn collect(&mut self) {
-        let stable = self.stable_stamp();
-        for at in 0..self.replicas.len() {
-            for key in 0..self.replicas[at].live.rows.len() {
-                let row = &self.replicas[at].live.rows[key];
-                let forget = row.entries().iter().any(|entry| {
-                    entry.value.is_none()
-                        && match self.breaks(Mutation::CollectByDot) {
-                            true => self.is_durable_everywhere(entry.dot),
-                            false => entry.stamp <= stable,
-                        }
-                });
-                if forget {
-                    self.replicas[at].live.rows[key] = Row::default();
+            for dot in self.oracle.close(actor, &self.replicas[0].live.clock) {
+                for replica in &mut self.replicas[layout.clone()] {
+                    replica.live.clock.insert(dot);
+                    replica.durable.clock.insert(dot);
                 }
             }
         }
     }
 
-    fn is_durable_everywhere(&self, dot: Dot) -> bool {
-        self.replicas.iter().all(|replica| replica.durable.clock.contains(dot))
+    fn is_under_way(&self, actor: Actor) -> bool {
+        let of_row = |row: &Row| row.entries().iter().any(|entry| entry.dot.actor == actor);
+        self.pulls.iter().any(|pull| pull.has_entry(of_row))
+            || self.network.iter().any(|envelope| match &envelope.message {
+                Message::Delta(delta) => delta.entry.dot.actor == actor,
+                Message::Repair(row) => of_row(row),
+            })
     }
 
-    fn crash(&mut self, at: usize, wall: u64) {
-        let replica = &mut self.replicas[at];
-        replica.live = replica.durable.clone();
-        replica.incarnation += 1;
-        replica.next = 0;
-        // The wall clock may step back; stamps that the replica stored or promised bind it.
-        let stored = replica.live.rows.iter().flat_map(Row::entries).map(|entry| entry.stamp);
-        let promised = self.promises.values().filter(|(index, _)| *index == at);
-        let bound = stored.chain(promised.map(|(_, promise)| promise.stamp)).max();
-        replica.hlc = (wall % (replica.hlc + 1)).max(bound.unwrap_or_default().0);
-        self.promises.insert(self.actor(at), (at, Promise::default()));
+    /// The peers that a replica rebuilds from, unless it is the last that is sound.
+    fn peers_of_damaged(&self, at: usize) -> Option<BTreeSet<usize>> {
+        let sound = |peer: &usize| *peer != at && !self.replicas[*peer].is_rebuilding();
+        let layout = self.layout(self.replicas[at].epoch);
+        layout.clone().any(|peer| sound(&peer)).then(|| layout.filter(|peer| *peer != at).collect())
     }
 
-    fn settle(&mut self) {
-        for Message { to, key, delta } in std::mem::take(&mut self.network) {
-            self.apply(to, key, delta);
+    fn enter(&mut self) {
+        let last = self.replicas.len() - 1;
+        if self.enters && self.replicas[last].epoch == 0 {
+            let todo = (0..last).collect();
+            self.replicas[last].learn_layout(1);
+            self.replicas[last].begin_rebuild(todo, true);
         }
-        for _ in 0..2 {
+    }
+
+    fn mint_intent(&mut self, pick: usize, at: usize) {
+        if self.intents.is_empty() || !self.replicas[at].may_mint() {
+            return;
+        }
+        let Intent { key, stamp } = self.intents.remove(pick % self.intents.len());
+        if let Some(minted) = self.replicas[at].mint_intent(key, stamp) {
+            self.write(at, key, minted, false, None);
+        }
+    }
+
+    /// Everything arrives, everybody is rebuilt, and what may be forgotten is.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.pulls.clear();
+        for Envelope { to, key, message } in std::mem::take(&mut self.network) {
+            if self.takes_part(to) {
+                self.apply(to, key, message);
+            }
+        }
+        for _ in 0..3 {
             for to in 0..self.replicas.len() {
                 for from in (0..self.replicas.len()).filter(|from| *from != to) {
-                    self.pull(to, from);
+                    self.pull(to, from, TO_ITS_END);
                 }
             }
-        }
-    }
-
-    fn check(&self, keys: usize) -> Result<(), WrongWinner> {
-        let alive = |dot: Dot| self.replicas.iter().any(|r| r.live.clock.contains(dot));
-        let rank = |entry: &Entry| (entry.stamp, entry.dot);
-        for key in 0..keys {
-            let of_key = self.written.values().filter(|(of, _)| *of == key).map(|(_, entry)| entry);
-            let winner = of_key.filter(|entry| alive(entry.dot)).max_by_key(|entry| rank(entry));
-            let wanted = winner.filter(|entry| entry.value.is_some()).map(rank);
-            for (replica, state) in self.replicas.iter().enumerate() {
-                let shown = state.live.rows[key].visible(Millis(0)).next().map(rank);
-                if shown != wanted {
-                    return Err(WrongWinner { replica, key, shown, wanted });
-                }
+            self.oracle.check_step(self.members(), self.now)?;
+            self.agree();
+            for at in self.layout(self.newest_epoch()) {
+                self.collect(at);
             }
         }
         Ok(())
