@@ -32,6 +32,11 @@ impl Entry {
         self.value.is_some() && self.expires.is_none_or(|at| now < at)
     }
 
+    /// What the last writer has most of: the stamp, and the dot where stamps are equal.
+    fn rank(&self) -> (Hlc, Dot) {
+        (self.stamp, self.dot)
+    }
+
     /// The digest of the entries up to this one, from the digest of those before it. The value
     /// enters as its own digest, so that nothing is copied but a few fixed fields.
     fn digest_after(&self, before: u128) -> u128 {
@@ -240,15 +245,14 @@ impl Row {
         entries: impl IntoIterator<Item = E>,
         owned: impl Fn(E) -> Entry,
     ) {
-        let rank = |entry: &Entry| (entry.stamp, entry.dot);
         if self.entries.len() > 1 {
-            let winner = self.entries.drain(..).max_by_key(rank);
+            let winner = self.entries.drain(..).max_by_key(Entry::rank);
             self.entries.extend(winner);
         }
         for entry in entries {
             match self.entries.first_mut() {
                 None => self.entries.push(owned(entry)),
-                Some(mine) if rank(mine) < rank(entry.borrow()) => *mine = owned(entry),
+                Some(mine) if mine.rank() < entry.borrow().rank() => *mine = owned(entry),
                 Some(_) => {}
             }
         }
@@ -288,6 +292,57 @@ impl Row {
         if policy == ConflictPolicy::Siblings {
             self.context = mine.stripped(clock);
             self.context.union_with(&theirs.stripped(clock));
+        }
+    }
+
+    /// Joins a peer's version of the row where markers are collected: in a full pull with the clock
+    /// that the peer has of the row's instant, which sweeps away what the peer has seen go; in
+    /// every other join, and from a peer whose clock proves nothing (rule 10), with an empty one.
+    ///
+    /// An LWW row keeps no context, so [`Self::join_answer`] would bring back what was deleted: the
+    /// entry of a page or a repair that was read before the marker was collected, and the row of a
+    /// checkpoint older than the delete. Here the clocks remember for it (rule 12). An own entry
+    /// goes if the peer's clock has its dot and the peer's row has nothing of at least its rank; an
+    /// entry that the own clock has is not taken into a row that has nothing. The clock takes the
+    /// dots of what came and of what went, so that neither comes again.
+    ///
+    /// A row that passes as swept is only as good as the peer's clock: one whose rows were lost and
+    /// that was not reset (rule 10) deletes here what is missing there.
+    pub fn sweep(
+        &mut self,
+        policy: ConflictPolicy,
+        clock: &mut VnodeClock,
+        peer: &Self,
+        peer_clock: &VnodeClock,
+    ) {
+        match policy {
+            ConflictPolicy::Siblings => {
+                self.join_answer(policy, clock, peer, &peer.full_context(peer_clock));
+            }
+            ConflictPolicy::Lww => {
+                self.sweep_lww(clock, peer, peer_clock);
+                for entry in &peer.entries {
+                    clock.insert(entry.dot);
+                }
+            }
+        }
+    }
+
+    fn sweep_lww(&mut self, clock: &mut VnodeClock, peer: &Self, peer_clock: &VnodeClock) {
+        self.join_lww(std::iter::empty::<&Entry>(), Entry::clone);
+        let theirs = peer.entries.iter().max_by_key(|entry| entry.rank());
+        match (self.entries.first(), theirs) {
+            (Some(mine), Some(theirs)) if mine.rank() <= theirs.rank() => {
+                self.entries = smallvec![theirs.clone()];
+            }
+            (Some(mine), _) if peer_clock.contains(mine.dot) => {
+                clock.insert(mine.dot);
+                self.entries.clear();
+            }
+            (None, Some(theirs)) if !clock.contains(theirs.dot) => {
+                self.entries.push(theirs.clone());
+            }
+            (Some(_) | None, _) => {}
         }
     }
 
