@@ -137,14 +137,14 @@ pub(crate) struct Life {
 }
 
 impl Life {
-    fn to_bytes(self) -> Vec<u8> {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
         let mut out = vec![LIFE_VERSION, if self.closed { LIFE_CLOSED } else { 0 }];
         out.extend_from_slice(&self.incarnation.0.to_be_bytes());
         out.extend_from_slice(&self.life.to_be_bytes());
         out
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
         let read = || {
             let mut reader = Reader::new(bytes);
             check_version(&mut reader, "life", LIFE_VERSION)?;

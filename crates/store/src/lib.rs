@@ -74,6 +74,9 @@
 #![deny(missing_docs)]
 
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hints;
 mod identity;
 mod key;

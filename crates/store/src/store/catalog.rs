@@ -16,7 +16,11 @@ const CATALOG_KEY: &[u8] = b"store/catalog";
 const CATALOG_VERSION: u8 = 1;
 
 pub(super) fn load(metadata: &dyn Metadata) -> Result<Catalog, StoreError> {
-    let Some(bytes) = metadata.get(CATALOG_KEY)? else { return Ok(Catalog::default()) };
+    let stored = metadata.get(CATALOG_KEY)?;
+    stored.map_or_else(|| Ok(Catalog::default()), |bytes| from_bytes(&bytes))
+}
+
+pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Catalog, StoreError> {
     let damaged = |cause: String| StoreError::CorruptRecord { record: "catalog".to_owned(), cause };
     match bytes.split_first() {
         Some((&CATALOG_VERSION, json)) => {
@@ -27,13 +31,17 @@ pub(super) fn load(metadata: &dyn Metadata) -> Result<Catalog, StoreError> {
     }
 }
 
-fn save(metadata: &dyn Metadata, catalog: &Catalog) -> Result<(), StoreError> {
+pub(crate) fn to_bytes(catalog: &Catalog) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![CATALOG_VERSION];
     serde_json::to_writer(&mut bytes, catalog).map_err(|cause| StoreError::CorruptRecord {
         record: "catalog".to_owned(),
         cause: cause.to_string(),
     })?;
-    metadata.put(CATALOG_KEY, &bytes)?;
+    Ok(bytes)
+}
+
+fn save(metadata: &dyn Metadata, catalog: &Catalog) -> Result<(), StoreError> {
+    metadata.put(CATALOG_KEY, &to_bytes(catalog)?)?;
     Ok(metadata.flush()?)
 }
 

@@ -26,7 +26,7 @@ use crate::stamps::{Carried, Stamps};
 use crate::vnodes::Vnodes;
 use crate::write_ids::WriteIds;
 
-mod catalog;
+pub(crate) mod catalog;
 mod join;
 mod open;
 mod page;
