@@ -2,9 +2,10 @@
 //!
 //! Here now: link proxies, which stand between real processes of different datacenters and make
 //! their links slow, jittery or cut ([`LinkProxies`]), without root or kernel modules. `meridian
-//! dev` routes every link between datacenters through them. The simulated world comes later.
+//! dev` routes every link between datacenters through them. And what a simulated world stands on
+//! ([`sim`]): time, chance, tasks and links that are the same for the same seed.
 //!
-//! Knows: links between datacenters and what may happen to them.
+//! Knows: links, and what may happen to them.
 //! Must not know: what is said over them.
 //!
 //! Invariants:
@@ -14,5 +15,6 @@
 #![deny(missing_docs)]
 
 mod proxy;
+pub mod sim;
 
 pub use proxy::{Conditions, LinkProxies, ProxyError, ProxySpec, WayStatus};
