@@ -156,3 +156,18 @@ fn a_run_with_an_older_one_beneath_is_compressed_as_before() {
         assert!(found.iter().all(|(_, _, bottom)| wanted.contains(bottom)), "{found:?}");
     }
 }
+
+#[test]
+fn what_is_ingested_into_an_empty_tree_is_its_bottom() {
+    let (disk, db) = open(with_bottom(Compaction::default()));
+    let ingest = |step: usize| {
+        let rows = (0..ROWS).step_by(step).map(|n| (format!("{n:08}"), row(n)));
+        db.ingest(&db.tree("t").unwrap(), rows).unwrap();
+    };
+    ingest(1);
+    let found = tables(&disk);
+    assert!(found.iter().all(|(_, _, bytes)| SMALL.contains(bytes)), "{found:?}");
+    ingest(40);
+    let newest = tables(&disk).into_iter().max_by_key(|(_, newest, _)| *newest).unwrap();
+    assert!(PLAIN.contains(&newest.2) && tables(&disk).len() == found.len() + 1, "{newest:?}");
+}

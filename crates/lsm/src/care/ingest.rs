@@ -59,7 +59,10 @@ impl Db {
             let config = tree.config();
             let origin = Origin { ingested: true, ..core.origin(tree) };
             let version = tree.view().version.clone();
-            let mut outputs = Outputs::new(core, &config, config.compression, origin, &version);
+            // With nothing beneath, it becomes the bottom.
+            let bottom = config.bottom_compression.filter(|_| version.tables().next().is_none());
+            let compression = bottom.unwrap_or(config.compression);
+            let mut outputs = Outputs::new(core, &config, compression, origin, &version);
             let written = write(core, tree, &mut outputs, sorted).and_then(|()| outputs.open());
             let outcome = written.and_then(|tables| install(core, tree, &tables));
             outcome.inspect_err(|cause| {
