@@ -1,4 +1,4 @@
-//! What may run now: flushes first, then compactions, then removing files. No threads: whoever
+//! What may run now: flushes first, then removing files, then compactions. No threads: whoever
 //! has some calls [`Core::poll_job`].
 
 mod stall;
@@ -31,6 +31,8 @@ struct Running {
     compacting: BTreeMap<u32, Vec<Claim>>,
     /// Who removes files.
     removing: usize,
+    /// Whether the last removal failed: others come first then, or it would keep them from running.
+    removal_failed: bool,
     /// Trees that somebody wants whole: no further compaction of them begins.
     reserved: BTreeSet<u32>,
     /// The tree that had the last compaction: the others come first.
@@ -205,7 +207,9 @@ impl Core {
             }
             Job::Remove => {
                 let _ended = Ended { jobs: &self.jobs, what: What::Removal };
-                self.remove_garbage()
+                let removed = self.remove_garbage();
+                self.jobs.running.lock().removal_failed = removed.is_err();
+                removed
             }
         }
     }
@@ -217,6 +221,12 @@ impl Core {
         if let Some(tree) = fullest.filter(|tree| !tree.view().sealed.is_empty()) {
             running.flushing.insert(tree.id());
             return Some(Job::Flush(tree.clone()));
+        }
+        // Before compactions: while there is always another one, its inputs would fill the disk.
+        let is_garbage = running.removing == 0 && !self.garbage.is_empty();
+        if is_garbage && !running.removal_failed {
+            running.removing += 1;
+            return Some(Job::Remove);
         }
         let taken = running.parted.iter().find_map(|merge| Some((merge.clone(), merge.take()?)));
         if let Some((merge, part)) = taken {
@@ -238,11 +248,11 @@ impl Core {
                 return Some(Job::Compact(tree.clone(), choice, claim));
             }
         }
-        if self.garbage.is_empty() {
-            return None;
+        if is_garbage {
+            running.removing += 1;
+            return Some(Job::Remove);
         }
-        running.removing += 1;
-        Some(Job::Remove)
+        None
     }
 
     /// Carries out a merge; if it has parts, together with whoever looks for work meanwhile.
