@@ -91,7 +91,7 @@ impl Error {
     pub(crate) fn is_for_want_of_room(&self) -> bool {
         match self {
             Self::Full { .. } => true,
-            Self::Io(cause) => cause.kind() == std::io::ErrorKind::StorageFull,
+            Self::Io(cause) => cause.is_disk_full(),
             _ => false,
         }
     }

@@ -1,6 +1,6 @@
 //! The threads of a database, for those who want it to have some: one that writes and syncs the
-//! log, one that has memory ready for it, and some that flush and compact. Everything they do is a method of the database; only
-//! the clock is here.
+//! log, one that has memory ready for memtables, and some that flush and compact. Everything they do
+//! is a method of the database; only the clock is here.
 
 #![allow(
     clippy::disallowed_methods,

@@ -20,6 +20,7 @@ use crate::dir::{make_empty, sync_name};
 use crate::error::Error;
 
 const FIRST_LINE: &str = "meridian backup 1";
+
 /// What a backup or a restore did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Copied {

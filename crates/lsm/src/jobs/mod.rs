@@ -67,6 +67,18 @@ enum Job {
     Remove,
 }
 
+impl Running {
+    fn begin_removal(&mut self) -> Job {
+        self.removing += 1;
+        Job::Remove
+    }
+
+    fn is_idle(&self) -> bool {
+        let compacting = self.compacting.values().any(|claims| !claims.is_empty());
+        !compacting && self.flushing.is_empty() && self.removing == 0
+    }
+}
+
 impl Jobs {
     /// Tells sleeping workers that there may be something to do.
     pub(crate) fn notify(&self) {
@@ -180,8 +192,7 @@ impl Core {
                 continue;
             }
             let mut running = self.jobs.running.lock();
-            let compacting = running.compacting.values().any(|claims| !claims.is_empty());
-            if !compacting && running.flushing.is_empty() && running.removing == 0 {
+            if running.is_idle() {
                 return Ok(());
             }
             if running.changes == seen {
@@ -225,13 +236,21 @@ impl Core {
         // Before compactions: while there is always another one, its inputs would fill the disk.
         let is_garbage = running.removing == 0 && !self.garbage.is_empty();
         if is_garbage && !running.removal_failed {
-            running.removing += 1;
-            return Some(Job::Remove);
+            return Some(running.begin_removal());
         }
         let taken = running.parted.iter().find_map(|merge| Some((merge.clone(), merge.take()?)));
         if let Some((merge, part)) = taken {
             return Some(Job::Part(merge, part));
         }
+        let compaction = self.next_compaction(&trees, running);
+        compaction.or_else(|| is_garbage.then(|| running.begin_removal()))
+    }
+
+    fn next_compaction(
+        &self,
+        trees: &BTreeMap<String, Tree>,
+        running: &mut Running,
+    ) -> Option<Job> {
         let mut in_turn: Vec<&Tree> =
             trees.values().filter(|tree| !running.reserved.contains(&tree.id())).collect();
         in_turn.sort_unstable_by_key(|tree| (tree.id() <= running.turn, tree.id()));
@@ -247,10 +266,6 @@ impl Core {
                 running.turn = tree.id();
                 return Some(Job::Compact(tree.clone(), choice, claim));
             }
-        }
-        if is_garbage {
-            running.removing += 1;
-            return Some(Job::Remove);
         }
         None
     }

@@ -112,8 +112,8 @@ fn in_table<'w, 'k>(
     for (first, one) in candidates {
         let key = one.lookup.key();
         let mut version = |seqno, kind, value| one.version(seqno, kind, value);
-        let mut block = |block_at| joined.block(table, block_at);
-        let _flow = table.visit_from(first, &mut block, key, at, &mut version)?;
+        let mut block = |leaf: &mut Leaf, block_at| joined.block(table, leaf, block_at);
+        let _flow = table.visit_from(&mut leaf, first, &mut block, key, at, &mut version)?;
     }
     Ok(behind)
 }

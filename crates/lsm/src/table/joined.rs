@@ -6,12 +6,13 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use meridian_vfs::{File, read_exact_at};
+use meridian_vfs::File;
 
 use super::block::Block;
 use super::format::Handle;
 use super::parts::Leaf;
 use super::reader::Table;
+use super::stretch::Stretch;
 use crate::error::Error;
 
 /// Most bytes read at once: beyond it a disk gains nothing, and every reader of many keys holds as
@@ -26,12 +27,9 @@ pub(crate) const READ_OVER_BYTES: u64 = 8 << 10;
 pub(crate) struct Joined {
     /// The numbers of blocks, ascending.
     wanted: Vec<usize>,
-    /// Where in the file `bytes` begin.
-    start: u64,
-    bytes: Bytes,
+    stretch: Stretch,
     /// The block that was asked for last.
     last: Option<(usize, Block)>,
-    leaf: Leaf,
 }
 
 impl Joined {
@@ -39,19 +37,22 @@ impl Joined {
     pub(crate) fn new(wanted: impl Iterator<Item = usize>) -> Self {
         let mut wanted: Vec<usize> = wanted.collect();
         wanted.dedup();
-        Self { wanted, start: 0, bytes: Bytes::new(), last: None, leaf: Leaf::new(true) }
+        Self { wanted, stretch: Stretch::new(), last: None }
     }
 
     /// The block at `at` of the table's index, through the cache.
-    pub(crate) fn block(&mut self, table: &Table, at: usize) -> Result<Block, Error> {
+    pub(crate) fn block(
+        &mut self,
+        table: &Table,
+        leaf: &mut Leaf,
+        at: usize,
+    ) -> Result<Block, Error> {
         if let Some((there, block)) = &self.last
             && *there == at
         {
             return Ok(block.clone());
         }
-        let mut leaf = std::mem::replace(&mut self.leaf, Leaf::new(true));
-        let block = table.block_joined(&mut leaf, at, self)?;
-        self.leaf = leaf;
+        let block = table.block_joined(leaf, at, self)?;
         self.last = Some((at, block.clone()));
         Ok(block)
     }
@@ -67,7 +68,7 @@ impl Joined {
         is_here: impl Fn(Handle) -> bool,
     ) -> Option<Bytes> {
         let handle = handle_of(at)?;
-        if let Some(stored) = self.get(handle) {
+        if let Some(stored) = self.stretch.get(handle) {
             return Some(stored);
         }
         let mut end = end_of(handle)?;
@@ -84,16 +85,8 @@ impl Joined {
         if end == end_of(handle)? {
             return None;
         }
-        let mut bytes = vec![0; usize::try_from(end - handle.offset).ok()?];
-        read_exact_at(file, path, handle.offset, &mut bytes).ok()?;
-        (self.start, self.bytes) = (handle.offset, Bytes::from(bytes));
-        self.get(handle)
-    }
-
-    fn get(&self, handle: Handle) -> Option<Bytes> {
-        let from = usize::try_from(handle.offset.checked_sub(self.start)?).ok()?;
-        let to = from.checked_add(handle.len as usize)?;
-        (to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+        let len = usize::try_from(end - handle.offset).ok()?;
+        self.stretch.read(file, path, handle.offset, len).then(|| self.stretch.get(handle))?
     }
 }
 
@@ -159,7 +152,7 @@ mod tests {
                         let from = usize::try_from(handles[at].offset).unwrap() - 8;
                         prop_assert_eq!(&*read, &bytes[from..from + blocks[at] as usize]);
                         prop_assert!(calls <= 1);
-                        prop_assert!(joined.bytes.len() as u64 <= JOINED_BYTES);
+                        prop_assert!(joined.stretch.bytes() as u64 <= JOINED_BYTES);
                     }
                 }
             }

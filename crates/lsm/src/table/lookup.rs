@@ -153,7 +153,7 @@ impl Table {
         Ok(index.separator(local) == key)
     }
 
-    fn not_in_index(&self) -> Error {
+    pub(super) fn not_in_index(&self) -> Error {
         Error::corruption(&self.path, 0, "a block is not in the index")
     }
 

@@ -15,6 +15,7 @@ pub(crate) mod metadata;
 pub(crate) mod parts;
 pub(crate) mod readahead;
 pub(crate) mod reader;
+mod stretch;
 pub(crate) mod writer;
 
 #[cfg(test)]

@@ -7,10 +7,11 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use meridian_vfs::{File, read_exact_at};
+use meridian_vfs::File;
 
 use super::format::Handle;
 use super::index::Index;
+use super::stretch::Stretch;
 
 /// Most bytes read at once: beyond it a disk gains nothing, and each source of a scan holds as many.
 pub(crate) const READAHEAD_BYTES: usize = 256 << 10;
@@ -20,9 +21,7 @@ const FIRST_BLOCKS: usize = 2;
 /// What a cursor has read of what lies before it.
 #[derive(Debug)]
 pub(crate) struct Readahead {
-    /// Where in the file `bytes` begin.
-    start: u64,
-    bytes: Bytes,
+    stretch: Stretch,
     /// Bytes of the last read ahead; 0: none.
     window: usize,
     /// Whether the first read is as large as any.
@@ -34,12 +33,12 @@ pub(crate) struct Readahead {
 impl Readahead {
     /// `eager`: for those who will read everything.
     pub(crate) const fn new(eager: bool) -> Self {
-        Self { start: 0, bytes: Bytes::new(), window: 0, eager, last: None }
+        Self { stretch: Stretch::new(), window: 0, eager, last: None }
     }
 
     #[cfg(test)]
     pub(crate) const fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.stretch.bytes()
     }
 
     /// Whether it has gone so far that what it reads is not worth keeping.
@@ -60,9 +59,7 @@ impl Readahead {
 
     /// The stored bytes of a block that was read ahead.
     pub(crate) fn get(&self, handle: Handle) -> Option<Bytes> {
-        let from = usize::try_from(handle.offset.checked_sub(self.start)?).ok()?;
-        let to = from.checked_add(handle.len as usize)?;
-        (to <= self.bytes.len()).then(|| self.bytes.slice(from..to))
+        self.stretch.get(handle)
     }
 
     /// Reads the block at `at` of the index and those behind it, as many as it is time for.
@@ -82,12 +79,9 @@ impl Readahead {
             next += 1;
         }
         self.window = window;
-        if next == at + 1 {
-            return;
-        }
-        let mut bytes = vec![0; len];
-        if read_exact_at(file, path, first.offset, &mut bytes).is_ok() {
-            (self.start, self.bytes) = (first.offset, Bytes::from(bytes));
+        if next > at + 1 {
+            // What could not be read is read when it is its turn.
+            let _could = self.stretch.read(file, path, first.offset, len);
         }
     }
 }

@@ -207,15 +207,16 @@ impl Table {
         let Some(first) = self.locate(&mut leaf, key, hash, at)? else {
             return Ok(ControlFlow::Continue(()));
         };
-        self.visit_from(first, &mut |at| self.block(&mut leaf, at), key, at, visit)
+        self.visit_from(&mut leaf, first, &mut |leaf, at| self.block(leaf, at), key, at, visit)
     }
 
     /// As [`Table::visit`], without asking the filter. `first`: what the index finds; `block`: where
     /// blocks come from.
     pub(crate) fn visit_from(
         &self,
+        leaf: &mut Leaf,
         first: usize,
-        block: &mut impl FnMut(usize) -> Result<Block, Error>,
+        block: &mut impl FnMut(&mut Leaf, usize) -> Result<Block, Error>,
         key: &[u8],
         at: Seqno,
         visit: &mut impl FnMut(Seqno, ValueKind, Bytes) -> ControlFlow<()>,
@@ -231,14 +232,12 @@ impl Table {
                 }
             }
         };
-        // Only asked for where a block ends with the key.
-        let mut leaf = Leaf::new(true);
         for block_at in first..self.blocks() {
-            match block(block_at)?.visit(key, seek_tag(at), &mut resolved) {
+            match block(leaf, block_at)?.visit(key, seek_tag(at), &mut resolved) {
                 Ok(Visited::Enough) => {
                     return unreadable.map_or(Ok(ControlFlow::Break(())), Err);
                 }
-                Ok(Visited::EndOfBlock) if self.goes_on_with(&mut leaf, block_at, key)? => {}
+                Ok(Visited::EndOfBlock) if self.goes_on_with(leaf, block_at, key)? => {}
                 Ok(_) => break,
                 Err(malformed) => return Err(self.malformed(block_at, malformed)),
             }
@@ -259,10 +258,23 @@ impl Table {
         if let Some(block) = self.cache.get(self.record.id, handle.offset) {
             return Ok(block);
         }
-        let raw = read_raw(&*self.file, &self.path, handle, self.dictionary.as_ref())?;
-        let block = self.parse(block_at, raw)?;
+        let block = self.parse(block_at, self.raw(handle, None, true)?)?;
         self.cache.insert(self.record.id, handle.offset, block.clone());
         Ok(block)
+    }
+
+    /// The raw bytes of a block, whose `stored` ones were read with others'. `keep`: they will be
+    /// kept, and must not keep all of what was read with them.
+    fn raw(&self, handle: Handle, stored: Option<Bytes>, keep: bool) -> Result<Bytes, Error> {
+        let dictionary = self.dictionary.as_ref();
+        let Some(stored) = stored else {
+            return read_raw(&*self.file, &self.path, handle, dictionary);
+        };
+        Ok(match unpack(&self.path, handle, &stored, dictionary)? {
+            Unpacked::Raw(raw) => Bytes::from(raw),
+            Unpacked::Stored(len) if keep => Bytes::copy_from_slice(&stored[..len]),
+            Unpacked::Stored(len) => stored.slice(..len),
+        })
     }
 
     /// As [`Table::block`], for those who want others as well.
@@ -280,23 +292,15 @@ impl Table {
         // A partition that cannot be read is an error when it is its turn.
         let handle_of = |at| self.handle(leaf, at).ok();
         let is_here = |handle: Handle| self.cache.peek(id, handle.offset).is_some();
-        let dictionary = self.dictionary.as_ref();
-        let raw = match joined.read(&*self.file, &self.path, block_at, handle_of, is_here) {
-            Some(stored) => match unpack(&self.path, handle, &stored, dictionary)? {
-                Unpacked::Raw(raw) => Bytes::from(raw),
-                // What is kept must not keep all of what was read with it.
-                Unpacked::Stored(len) => Bytes::copy_from_slice(&stored[..len]),
-            },
-            None => read_raw(&*self.file, &self.path, handle, dictionary)?,
-        };
-        let block = self.parse(block_at, raw)?;
+        let stored = joined.read(&*self.file, &self.path, block_at, handle_of, is_here);
+        let block = self.parse(block_at, self.raw(handle, stored, true)?)?;
         self.cache.insert(id, handle.offset, block.clone());
         Ok(block)
     }
 
-    /// As [`Table::block`], for a cursor that may go on to the blocks behind. `keep`: put it into
-    /// the cache; a long scan does so only while there is room, for others may want what it pushes
-    /// out, and nobody may ever want what it has read.
+    /// As [`Table::block`], for a cursor that may go on to the blocks behind. [`Leaf::keep`]: it goes
+    /// into the cache; that of a long scan only while there is room, for others may want what it
+    /// pushes out, and nobody may ever want what it has read.
     pub(crate) fn block_ahead(
         &self,
         leaf: &mut Leaf,
@@ -305,8 +309,7 @@ impl Table {
     ) -> Result<Block, Error> {
         let keep = leaf.keep;
         let (index, local) = self.leaf(leaf, block_at)?;
-        let missing = || Error::corruption(&self.path, 0, "a block is not in the index");
-        let handle = index.handle(local).ok_or_else(missing)?;
+        let handle = index.handle(local).ok_or_else(|| self.not_in_index())?;
         let (id, offset) = (self.record.id, handle.offset);
         let goes_on = ahead.enter(block_at);
         let found = if keep { self.cache.get(id, offset) } else { self.cache.peek(id, offset) };
@@ -316,17 +319,7 @@ impl Table {
         if goes_on && ahead.get(handle).is_none() {
             ahead.read(&*self.file, &self.path, index, local);
         }
-        let dictionary = self.dictionary.as_ref();
-        let raw = match ahead.get(handle) {
-            // What is kept must not keep all of what was read ahead.
-            Some(stored) => match unpack(&self.path, handle, &stored, dictionary)? {
-                Unpacked::Raw(raw) => Bytes::from(raw),
-                Unpacked::Stored(len) if keep => Bytes::copy_from_slice(&stored[..len]),
-                Unpacked::Stored(len) => stored.slice(..len),
-            },
-            None => read_raw(&*self.file, &self.path, handle, dictionary)?,
-        };
-        let block = self.parse(block_at, raw)?;
+        let block = self.parse(block_at, self.raw(handle, ahead.get(handle), keep)?)?;
         if keep && (!ahead.is_long() || self.cache.has_room(&block)) {
             self.cache.insert(id, offset, block.clone());
         }
