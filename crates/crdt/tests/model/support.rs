@@ -1,6 +1,9 @@
-//! What both models need: seeded choices, budgets, and histories made small.
+//! What all models need: seeded choices, budgets, and histories run and made small.
 
 use std::fmt::{Debug, Display};
+
+use meridian_crdt::Actor;
+use meridian_types::{Incarnation, NodeId};
 
 /// Histories of one run of the tests, per model.
 pub(crate) const HISTORIES: u64 = 20_000;
@@ -43,6 +46,13 @@ pub(crate) fn mixed(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     n ^ (n >> 31)
+}
+
+/// The actor of a replica's life of that number.
+pub(crate) fn life(replica: usize, number: u64) -> Actor {
+    let node = u32::try_from(replica).expect("few replicas");
+    let incarnation = Incarnation(mixed(u64::from(node + 1) << 32 | number));
+    Actor { node: NodeId(node), incarnation }
 }
 
 /// `items` in the order that `order` numbers, of all orders of so many items; 0 leaves them.
@@ -112,4 +122,45 @@ pub(crate) fn report(
          cargo test -p meridian-crdt --test model {model}\nrule left out: {broken:?}\n\
          smallest history that fails: {smallest:#?}"
     )
+}
+
+/// What happens in a model: drawn from a seed, and any part of it can be left out.
+pub(crate) trait RandomHistory: Sized + Debug {
+    /// The model's name in the command that replays a failure.
+    const MODEL: &str;
+    /// The rules that can be left out.
+    const RULES: &[Self::Rule];
+
+    type Op: Clone;
+    type Rule: Copy + Debug + 'static;
+    type Violation: Display;
+
+    fn drawn(seed: u64) -> Self;
+    fn ops(&self) -> &[Self::Op];
+    fn with(&self, ops: &[Self::Op]) -> Self;
+    fn check(&self, broken: Option<Self::Rule>) -> Result<(), Self::Violation>;
+}
+
+/// The first failing seed, with what failed.
+pub(crate) fn first_failure<H: RandomHistory>(
+    mut seeds: impl Iterator<Item = u64>,
+    broken: Option<H::Rule>,
+) -> Option<(u64, H::Violation)> {
+    seeds.find_map(|seed| H::drawn(seed).check(broken).err().map(|what| (seed, what)))
+}
+
+/// Runs the histories that the environment asks for, and shows the smallest one that fails.
+pub(crate) fn every_history_keeps_its_promises<H: RandomHistory>() {
+    let broken = broken_rule(H::RULES);
+    if let Some((seed, what)) = first_failure::<H>(seeds(), broken) {
+        let history = H::drawn(seed);
+        let fails = |ops: &[H::Op]| history.with(ops).check(broken).is_err();
+        let smallest = history.with(&shrunk(history.ops().to_vec(), fails));
+        panic!("{}", report(H::MODEL, seed, &what, &smallest, &broken));
+    }
+}
+
+/// Whether no history of a usual run fails without a rule.
+pub(crate) fn holds_without<H: RandomHistory>(rule: H::Rule) -> bool {
+    first_failure::<H>(0..HISTORIES, Some(rule)).is_none()
 }

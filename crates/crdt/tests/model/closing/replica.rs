@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use meridian_crdt::{Actor, ConflictPolicy, Context, Delta, Dot, Row, VnodeClock};
-use meridian_types::{Incarnation, NodeId};
 
 use super::Mutation;
-use crate::support::mixed;
+use crate::support::life;
 
 const POLICY: ConflictPolicy = ConflictPolicy::Siblings;
 
@@ -63,9 +62,7 @@ impl Replica {
     }
 
     pub(crate) fn actor(&self) -> Actor {
-        let node = u32::try_from(self.index).expect("few replicas");
-        let incarnation = Incarnation(mixed(u64::from(node + 1) << 32 | self.incarnation));
-        Actor { node: NodeId(node), incarnation }
+        life(self.index, self.incarnation)
     }
 
     pub(crate) fn mint(&mut self) -> Dot {

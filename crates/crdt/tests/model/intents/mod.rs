@@ -16,10 +16,10 @@ mod keeper;
 mod replica;
 mod world;
 
-use history::History;
+use history::{History, Op};
 use world::{Violation, run};
 
-use crate::support::{HISTORIES, broken_rule, report, seeds, shrunk};
+use crate::support::{self, HISTORIES, RandomHistory, holds_without};
 
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,33 +67,39 @@ impl Mutation {
     }
 }
 
-/// The smallest part of a history that still fails.
-fn smallest(history: &History, broken: Option<Mutation>) -> History {
-    let ops = shrunk(history.ops.clone(), |ops| {
-        run(&History { ops: ops.to_vec(), ..*history }, broken).is_err()
-    });
-    History { ops, ..*history }
-}
+impl RandomHistory for History {
+    const MODEL: &str = "intents";
+    const RULES: &[Mutation] = Mutation::ALL;
 
-fn first_failure(
-    mut seeds: impl Iterator<Item = u64>,
-    broken: Option<Mutation>,
-) -> Option<(u64, Violation)> {
-    seeds.find_map(|seed| run(&History::draw(seed), broken).err().map(|what| (seed, what)))
-}
+    type Op = Op;
+    type Rule = Mutation;
+    type Violation = Violation;
 
-#[test]
-fn every_history_keeps_its_promises() {
-    let broken = broken_rule(Mutation::ALL);
-    if let Some((seed, what)) = first_failure(seeds(), broken) {
-        let smallest = smallest(&History::draw(seed), broken);
-        panic!("{}", report("intents", seed, &what, &smallest, &broken));
+    fn drawn(seed: u64) -> Self {
+        Self::draw(seed)
+    }
+
+    fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    fn with(&self, ops: &[Op]) -> Self {
+        Self { ops: ops.to_vec(), ..*self }
+    }
+
+    fn check(&self, broken: Option<Mutation>) -> Result<(), Violation> {
+        run(self, broken)
     }
 }
 
 #[test]
+fn every_history_keeps_its_promises() {
+    support::every_history_keeps_its_promises::<History>();
+}
+
+#[test]
 fn every_rule_left_out_breaks_a_promise() {
-    let holds = |rule: &Mutation| first_failure(0..HISTORIES, Some(*rule)).is_none();
+    let holds = |rule: &Mutation| holds_without::<History>(*rule);
     let unneeded: Vec<&Mutation> = Mutation::ALL.iter().filter(|rule| holds(rule)).collect();
     assert!(unneeded.is_empty(), "no history of {HISTORIES} fails without {unneeded:?}");
 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use meridian_crdt::{Actor, ConflictPolicy, Context, Delta, Dot, Row, VnodeClock};
-use meridian_types::{Incarnation, NodeId};
 
-use crate::support::mixed;
+use crate::support::life;
 
 const POLICY: ConflictPolicy = ConflictPolicy::Siblings;
 
@@ -56,9 +55,7 @@ impl Replica {
     }
 
     pub(crate) fn actor(&self) -> Actor {
-        let node = u32::try_from(self.index).expect("few replicas");
-        let incarnation = Incarnation(mixed(u64::from(node + 1) << 32 | self.incarnation));
-        Actor { node: NodeId(node), incarnation }
+        life(self.index, self.incarnation)
     }
 
     pub(crate) fn mint(&mut self) -> Dot {

@@ -20,30 +20,39 @@ mod pull;
 mod replica;
 mod world;
 
-use history::History;
+use history::{History, Op};
 use mutations::Mutation;
 use oracle::Violation;
 use world::run;
 
-use crate::support::{broken_rule, report, seeds, shrunk};
+use crate::support::{self, RandomHistory};
 
-fn smallest(history: &History, broken: Option<Mutation>) -> History {
-    let ops = shrunk(history.ops.to_vec(), |ops| run(&history.with_ops(ops), broken).is_err());
-    history.with_ops(&ops)
-}
+impl RandomHistory for History {
+    const MODEL: &str = "lww";
+    const RULES: &[Mutation] = Mutation::ALL;
 
-fn first_failure(
-    mut seeds: impl Iterator<Item = u64>,
-    broken: Option<Mutation>,
-) -> Option<(u64, Violation)> {
-    seeds.find_map(|seed| run(&History::draw(seed), broken).err().map(|what| (seed, what)))
+    type Op = Op;
+    type Rule = Mutation;
+    type Violation = Violation;
+
+    fn drawn(seed: u64) -> Self {
+        Self::draw(seed)
+    }
+
+    fn ops(&self) -> &[Op] {
+        &self.ops
+    }
+
+    fn with(&self, ops: &[Op]) -> Self {
+        self.with_ops(ops)
+    }
+
+    fn check(&self, broken: Option<Mutation>) -> Result<(), Violation> {
+        run(self, broken)
+    }
 }
 
 #[test]
 fn every_history_shows_the_last_writer() {
-    let broken = broken_rule(Mutation::ALL);
-    if let Some((seed, what)) = first_failure(seeds(), broken) {
-        let smallest = smallest(&History::draw(seed), broken);
-        panic!("{}", report("lww", seed, &what, &smallest, &broken));
-    }
+    support::every_history_keeps_its_promises::<History>();
 }

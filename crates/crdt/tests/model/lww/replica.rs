@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_crdt::{Actor, ConflictPolicy, Context, Delta, Dot, Entry, Row, VnodeClock};
-use meridian_types::{Hlc, Incarnation, NodeId};
+use meridian_types::Hlc;
 
 use super::evidence::{Evidence, Promise};
 use super::mutations::Mutation;
-use crate::support::mixed;
+use crate::support::life;
 
 const POLICY: ConflictPolicy = ConflictPolicy::Lww;
 
@@ -89,9 +89,7 @@ impl Replica {
     }
 
     pub(crate) fn actor(&self) -> Actor {
-        let node = u32::try_from(self.index).expect("few replicas");
-        let life = u64::from(node + 1) << 32 | self.incarnation;
-        Actor { node: NodeId(node), incarnation: Incarnation(mixed(life)) }
+        life(self.index, self.incarnation)
     }
 
     pub(crate) fn is_rebuilding(&self) -> bool {

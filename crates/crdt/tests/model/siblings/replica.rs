@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meridian_crdt::{Actor, ConflictPolicy, Context, Coverage, Delta, Dot, Entry, Row, VnodeClock};
-use meridian_types::{Incarnation, NodeId};
+use meridian_crdt::{ConflictPolicy, Context, Coverage, Delta, Dot, Entry, Row, VnodeClock};
 
 use super::mutations::Mutation;
-use crate::support::mixed;
+use crate::support::life;
 
 const POLICY: ConflictPolicy = ConflictPolicy::Siblings;
 
@@ -66,9 +65,7 @@ impl Replica {
     /// Rules 2 and 3: a count per actor, and an actor per incarnation, which is random.
     pub(crate) fn mint(&mut self) -> Dot {
         self.next += 1;
-        let node = u32::try_from(self.index).expect("few replicas");
-        let incarnation = Incarnation(mixed(u64::from(node + 1) << 32 | self.incarnation));
-        Dot::new(Actor { node: NodeId(node), incarnation }, self.next)
+        Dot::new(life(self.index, self.incarnation), self.next)
     }
 
     /// Rule 4.
