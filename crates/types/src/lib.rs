@@ -11,6 +11,7 @@ pub mod hlc;
 pub mod ids;
 pub mod key;
 pub mod murmur3;
+pub mod mutation;
 pub mod place;
 pub mod token;
 pub mod varint;
@@ -23,5 +24,8 @@ pub use consistency::{ConsistencyLevel, ParseConsistencyLevelError};
 pub use hlc::{Hlc, HlcClock, Millis, StampTooFarAhead};
 pub use ids::{DcId, Epoch, Incarnation, KeyspaceId, NodeId, RequestId, TableId, VnodeId, WriteId};
 pub use key::{KeyError, Limits, TableName, TableNameError};
+#[cfg(meridian_mutations)]
+pub use mutation::leave_out;
+pub use mutation::{Mutation, broken};
 pub use place::{RingPosition, RowKey};
 pub use token::{Partitioner, Token};
