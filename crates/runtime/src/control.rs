@@ -12,7 +12,7 @@ use meridian_node::{
     AntiEntropyEvent, AntiEntropyOptions, HandoffAction, HandoffEvent, LivenessChange, Node,
     NodeAction, NodeEvent,
 };
-use meridian_store::{Hint, HintId};
+use meridian_store::{Fulfilment, Hint, HintId};
 use meridian_transport::Class;
 use meridian_types::{Millis, NodeId};
 use meridian_wire::replica::PeerBody;
@@ -260,7 +260,7 @@ fn remove(inner: &Arc<Inner>, target: NodeId, ids: &[meridian_node::HintId]) {
     inner.peers.delivered(target, ids.len());
     let inner = Arc::clone(inner);
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = inner.hints.log().remove(target, &ids) {
+        if let Err(error) = inner.hints.log().remove(target, &ids, Fulfilment::Delivered) {
             tracing::error!(%error, "delivered hints cannot be removed; they are delivered again");
             inner.note_failure(error.to_string());
         }

@@ -91,7 +91,8 @@ mod write_ids;
 
 pub use error::{CorruptRow, ForeignDirectory, StoreError};
 pub use hints::{
-    HINT_WINDOW_MS, Hint, HintCounters, HintError, HintId, HintLimits, HintLog, Hints, Intent,
+    Fulfilment, HINT_WINDOW_MS, Hint, HintCounters, HintError, HintId, HintLimits, HintLog, Hints,
+    Intent, Undelivered,
 };
 pub use identity::{Identity, require_new_incarnation};
 pub use metadata::{MemMetadata, Metadata, MetadataError, SledMetadata};

@@ -15,7 +15,9 @@ use meridian_crdt::DecodeError;
 use meridian_types::{Millis, NodeId};
 use parking_lot::Mutex;
 
-use super::{Hint, HintCounters, HintError, HintId, HintLimits, HintLog, Intent};
+use super::{
+    Fulfilment, Hint, HintCounters, HintError, HintId, HintLimits, HintLog, Intent, Undelivered,
+};
 use crate::metadata::{MemMetadata, MetadataError, MetadataTree, MetadataTrees, SledMetadata};
 
 /// Trees of targets are named by this and the node's number.
@@ -39,6 +41,7 @@ struct Book {
     intents: Shelf,
     next: u64,
     counters: HintCounters,
+    undelivered: Undelivered,
 }
 
 /// One tree and what is in it.
@@ -78,10 +81,10 @@ impl Shelf {
         Ok(Some(bytes))
     }
 
-    fn first(&self) -> Result<Option<u64>, MetadataError> {
+    fn first(&self) -> Result<Option<HintId>, MetadataError> {
         let mut first = None;
         self.tree.visit(Bound::Unbounded, &mut |key, _value| {
-            first = id_of(key);
+            first = id_of(key).map(HintId);
             false
         })?;
         Ok(first)
@@ -145,12 +148,14 @@ impl Hints {
         let intents = Shelf::open(&*trees, INTENTS)?;
         last = last.max(last_id(&intents)?);
         let counters = HintCounters {
+            found: targets.values().map(|shelf| shelf.count).sum(),
             hint_bytes: targets.values().map(|shelf| shelf.bytes).sum(),
             intent_bytes: intents.bytes,
             intents: intents.count,
             ..HintCounters::default()
         };
-        let book = Book { targets, intents, next: last + 1, counters };
+        let undelivered = Undelivered::new();
+        let book = Book { targets, intents, next: last + 1, counters, undelivered };
         Ok(Self { trees, limits, book: Mutex::new(book) })
     }
 
@@ -162,7 +167,11 @@ impl Hints {
                 oldest = oldest.into_iter().chain(shelf.first()?.map(|id| (id, *node))).min();
             }
             let Some((id, node)) = oldest else { break };
-            book.forget(node, id)?;
+            let shelf = book.targets.get(&node);
+            let oldest = shelf.map(|shelf| shelf.page(None, 1, usize::MAX)).transpose()?;
+            let mut oldest = oldest.into_iter().flatten();
+            let hint = oldest.next().and_then(|(_, bytes)| Hint::from_bytes(&bytes).ok());
+            book.give_up(node, id, hint.as_ref())?;
             book.counters.dropped += 1;
         }
         Ok(())
@@ -187,6 +196,21 @@ impl Book {
         Ok(true)
     }
 
+    /// Forgets a hint that was not delivered, and notes where the target must compare.
+    fn give_up(
+        &mut self,
+        target: NodeId,
+        id: HintId,
+        hint: Option<&Hint>,
+    ) -> Result<bool, MetadataError> {
+        let gone = self.forget(target, id.0)?;
+        if gone {
+            let keyspace = hint.map(|hint| hint.row.keyspace);
+            self.undelivered.entry(target).or_default().insert(keyspace);
+        }
+        Ok(gone)
+    }
+
     fn damaged(
         &mut self,
         target: NodeId,
@@ -194,8 +218,9 @@ impl Book {
         cause: &DecodeError,
     ) -> Result<(), HintError> {
         tracing::error!(target_node = target.0, hint = id.0, %cause, "a damaged hint is dropped");
-        self.forget(target, id.0)?;
-        self.counters.damaged += 1;
+        if self.give_up(target, id, None)? {
+            self.counters.damaged += 1;
+        }
         Ok(())
     }
 }
@@ -239,14 +264,30 @@ impl HintLog for Hints {
         Ok(hints)
     }
 
-    fn remove(&self, target: NodeId, ids: &[HintId]) -> Result<(), HintError> {
+    fn remove(&self, target: NodeId, ids: &[HintId], why: Fulfilment) -> Result<(), HintError> {
         let mut book = self.book.lock();
         for id in ids {
             if book.forget(target, id.0)? {
-                book.counters.removed += 1;
+                match why {
+                    Fulfilment::Delivered => book.counters.delivered += 1,
+                    Fulfilment::Superseded => book.counters.superseded += 1,
+                }
             }
         }
         Ok(())
+    }
+
+    fn supersede(
+        &self,
+        target: NodeId,
+        after: Option<HintId>,
+        limit: usize,
+        has: &dyn Fn(&Hint) -> bool,
+    ) -> Result<Option<HintId>, HintError> {
+        let page = self.page(target, after, limit, usize::MAX)?;
+        let had = page.iter().filter(|(_, hint)| has(hint)).map(|(id, _)| *id);
+        self.remove(target, &had.collect::<Vec<_>>(), Fulfilment::Superseded)?;
+        Ok(page.last().map(|(id, _)| *id))
     }
 
     fn expire(&self, now: Millis) -> Result<BTreeMap<NodeId, u64>, HintError> {
@@ -260,22 +301,28 @@ impl HintLog for Hints {
             loop {
                 let page = self.page(target, None, PAGE, usize::MAX)?;
                 let full = page.len() == PAGE;
-                let old =
-                    page.iter().take_while(|(_, hint)| hint.expired(now, self.limits.window_ms));
-                let old: Vec<HintId> = old.map(|(id, _)| *id).collect();
+                let mut old = 0;
                 let mut book = self.book.lock();
-                for id in &old {
-                    if book.forget(target, id.0)? {
+                for (id, hint) in &page {
+                    if !hint.expired(now, self.limits.window_ms) {
+                        break;
+                    }
+                    old += 1;
+                    if book.give_up(target, *id, Some(hint))? {
                         book.counters.expired += 1;
                         *expired.entry(target).or_default() += 1;
                     }
                 }
-                if !full || old.len() < PAGE {
+                if !full || old < PAGE {
                     break;
                 }
             }
         }
         Ok(expired)
+    }
+
+    fn take_undelivered(&self) -> Undelivered {
+        std::mem::take(&mut self.book.lock().undelivered)
     }
 
     fn counts(&self) -> BTreeMap<NodeId, u64> {

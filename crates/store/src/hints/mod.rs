@@ -1,16 +1,17 @@
 //! Deltas that wait for a replica that did not answer, and writes that no replica has taken yet.
 //!
 //! A hint lives three hours, over restarts, and is dropped oldest first when there are too many:
-//! anti-entropy brings what it would have brought. An intent (a write at ANY that reached no
+//! anti-entropy brings what it would have brought, soon, because [`HintLog::take_undelivered`] says
+//! where. An intent (a write at ANY that reached no
 //! replica, rule 14) has no dot yet and exists nowhere else: it never expires and is never dropped;
 //! when there are too many, new ones are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use bytes::Bytes;
 use meridian_crdt::Delta;
-use meridian_types::{Hlc, Millis, NodeId, RowKey, WriteId};
+use meridian_types::{Hlc, KeyspaceId, Millis, NodeId, RowKey, WriteId};
 
 use crate::metadata::MetadataError;
 
@@ -83,13 +84,29 @@ pub struct Intent {
     pub created: Millis,
 }
 
+/// Why a hint is not needed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fulfilment {
+    /// The replica took the delta from this hint.
+    Delivered,
+    /// The replica had the delta already, by whatever way.
+    Superseded,
+}
+
 /// What became of hints and intents since this node started.
+///
+/// INVARIANT: `found + stored = delivered + superseded + expired + dropped + damaged` and those that
+/// wait ([`HintLog::counts`]). What a crash took was not flushed; it is in no later `found`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HintCounters {
-    /// Hints kept.
+    /// Hints that were there when the log was opened.
+    pub found: u64,
+    /// Hints kept since.
     pub stored: u64,
-    /// Hints removed: delivered, or of no use any more.
-    pub removed: u64,
+    /// Hints that their replica took.
+    pub delivered: u64,
+    /// Hints whose replica had the write already.
+    pub superseded: u64,
     /// Hints that their window closed on.
     pub expired: u64,
     /// Hints dropped because there were too many.
@@ -107,6 +124,10 @@ pub struct HintCounters {
     /// Intents now.
     pub intents: u64,
 }
+
+/// Keyspaces by replica: hints of them left undelivered, so the replica has to compare its clocks
+/// with this node's. `None` names no keyspace: the hint's bytes were damaged, and it may be any.
+pub type Undelivered = BTreeMap<NodeId, BTreeSet<Option<KeyspaceId>>>;
 
 /// A hint or intent could not be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -153,17 +174,34 @@ pub trait HintLog: Send + Sync + Debug {
         max_bytes: usize,
     ) -> Result<Vec<(HintId, Hint)>, HintError>;
 
-    /// Forgets hints: they are delivered.
+    /// Forgets hints that are not needed any more, and why.
     ///
     /// # Errors
     /// See [`HintError`]; those that are still there are delivered again, which changes nothing.
-    fn remove(&self, target: NodeId, ids: &[HintId]) -> Result<(), HintError>;
+    fn remove(&self, target: NodeId, ids: &[HintId], why: Fulfilment) -> Result<(), HintError>;
+
+    /// Looks at up to `limit` hints for `target` behind `after`, oldest first, and forgets those
+    /// that `has` says the target has: they count as superseded. Where to go on; `None` at the end.
+    ///
+    /// # Errors
+    /// See [`HintError`]; no hint that the target lacks was forgotten.
+    fn supersede(
+        &self,
+        target: NodeId,
+        after: Option<HintId>,
+        limit: usize,
+        has: &dyn Fn(&Hint) -> bool,
+    ) -> Result<Option<HintId>, HintError>;
 
     /// Forgets every hint whose window has closed at `now`; how many there were, by target.
     ///
     /// # Errors
     /// See [`HintError`].
     fn expire(&self, now: Millis) -> Result<BTreeMap<NodeId, u64>, HintError>;
+
+    /// Where hints were given up (expired, dropped, damaged) since this was last asked. In memory
+    /// only: after a restart of this node its peers compare everything anyway.
+    fn take_undelivered(&self) -> Undelivered;
 
     /// How many hints wait, by target; targets without any are left out.
     fn counts(&self) -> BTreeMap<NodeId, u64>;

@@ -120,12 +120,13 @@ fn hints_wait_by_target_in_their_order() {
         assert_eq!(ids(&log.page(US, None, 100, 1).unwrap()), [1], "at least one");
         assert_eq!(ids(&log.page(NodeId(7), None, 100, 1).unwrap()), [0; 0]);
         let delivered: Vec<HintId> = page.iter().map(|(id, _)| *id).collect();
-        log.remove(US, &delivered).unwrap();
-        log.remove(US, &delivered).unwrap();
+        log.remove(US, &delivered, Fulfilment::Delivered).unwrap();
+        log.remove(US, &delivered, Fulfilment::Delivered).unwrap();
         assert_eq!(log.counts()[&US], 3);
         assert_eq!(ids(&log.page(US, None, 100, usize::MAX).unwrap()), [3, 4, 5]);
         let counters = log.counters();
-        assert_eq!((counters.stored, counters.removed), (6, 2));
+        assert_eq!((counters.stored, counters.delivered), (6, 2));
+        assert!(log.take_undelivered().is_empty());
         log.flush().unwrap();
     });
 }
@@ -141,6 +142,9 @@ fn the_window_closes_on_old_hints_only() {
         assert_eq!(expired, BTreeMap::from([(US, 550)]));
         assert_eq!(ids(&log.page(US, None, 1, usize::MAX).unwrap()), [551]);
         assert_eq!(log.counters().expired, 550);
+        let behind = BTreeMap::from([(US, BTreeSet::from([Some(KeyspaceId(1))]))]);
+        assert_eq!(log.take_undelivered(), behind);
+        assert!(log.take_undelivered().is_empty(), "told once");
     });
 }
 
@@ -157,6 +161,9 @@ fn too_many_hints_lose_the_oldest_of_all_targets() {
         assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [3, 5]);
         let counters = log.counters();
         assert_eq!((counters.dropped, counters.hint_bytes), (2, one * 4));
+        let keyspaces = BTreeSet::from([Some(KeyspaceId(1))]);
+        let behind = BTreeMap::from([(US, keyspaces.clone()), (EU, keyspaces)]);
+        assert_eq!(log.take_undelivered(), behind);
     });
 }
 
@@ -223,6 +230,117 @@ fn a_damaged_hint_is_dropped_and_counted_and_a_damaged_intent_is_an_error() {
     assert_eq!(log.append(US, &hint(1, 10)).unwrap(), HintId(7));
     assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [1]);
     assert_eq!((log.counters().damaged, log.counts()[&US]), (1, 1));
+    assert_eq!(log.take_undelivered(), BTreeMap::from([(US, BTreeSet::from([None]))]));
     let error = log.intents(None, 9, usize::MAX).unwrap_err();
     assert!(error.to_string().starts_with("intent 6 is damaged: intent has version 9"), "{error}");
+}
+
+#[test]
+fn hints_that_their_target_has_are_superseded_page_by_page() {
+    both(HintLimits::default(), |log| {
+        for counter in 1..=5 {
+            log.append(US, &hint(counter, 10)).unwrap();
+        }
+        let odd = |hint: &Hint| !hint.delta.entry.dot.counter.is_multiple_of(2);
+        let next = log.supersede(US, None, 3, &odd).unwrap();
+        assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [2, 4, 5]);
+        let next = log.supersede(US, next, 3, &odd).unwrap();
+        assert_eq!(ids(&log.page(US, None, 9, usize::MAX).unwrap()), [2, 4]);
+        assert_eq!(log.supersede(US, next, 3, &odd).unwrap(), None);
+        assert_eq!((log.counters().superseded, log.counters().delivered), (3, 0));
+        assert!(log.take_undelivered().is_empty());
+    });
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Append(NodeId, u64),
+    Remove(NodeId, u64, Fulfilment),
+    Supersede(NodeId, u64),
+    Expire(u64),
+    Damage(NodeId),
+    Reopen,
+    PowerCut,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let target = || prop_oneof![Just(US), Just(EU)];
+    let why = prop_oneof![Just(Fulfilment::Delivered), Just(Fulfilment::Superseded)];
+    let step = prop_oneof![
+        8 => (target(), 0u64..50).prop_map(|(target, created)| Step::Append(target, created)),
+        3 => (target(), 1u64..30, why).prop_map(|(target, id, why)| Step::Remove(target, id, why)),
+        1 => (target(), 1u64..5).prop_map(|(target, every)| Step::Supersede(target, every)),
+        1 => (0u64..150).prop_map(Step::Expire),
+        1 => target().prop_map(Step::Damage),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::PowerCut),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+/// What a life of the log says adds up, and what it gave up is told.
+fn check_accounts(log: &Hints, given_up: &mut BTreeSet<NodeId>) -> Result<(), TestCaseError> {
+    let HintCounters {
+        found, stored, delivered, superseded, expired, dropped, damaged, ..
+    } = log.counters();
+    let waiting: u64 = log.counts().values().sum();
+    let left = delivered + superseded + expired + dropped + damaged;
+    prop_assert_eq!(found + stored, left + waiting);
+    given_up.extend(log.take_undelivered().into_keys());
+    prop_assert_eq!(expired + dropped + damaged > 0, !given_up.is_empty());
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn every_hint_is_accounted_for(steps in steps()) {
+        let limits = HintLimits {
+            hint_bytes: 12 * (hint(1, 10).to_bytes().len() as u64 + 8),
+            window_ms: 40,
+            ..HintLimits::default()
+        };
+        let mut metadata = MemMetadata::new();
+        let mut log = Hints::in_memory(&metadata, limits).unwrap();
+        let mut given_up = BTreeSet::new();
+        let mut counter = 0;
+        for step in steps {
+            match step {
+                Step::Append(target, created) => {
+                    counter += 1;
+                    log.append(target, &hint(counter, created)).unwrap();
+                }
+                Step::Remove(target, id, why) => log.remove(target, &[HintId(id)], why).unwrap(),
+                Step::Supersede(target, every) => {
+                    let has = |hint: &Hint| hint.delta.entry.dot.counter.is_multiple_of(every);
+                    log.supersede(target, None, 10, &has).unwrap();
+                }
+                Step::Expire(now) => drop(log.expire(Millis(now)).unwrap()),
+                Step::Damage(target) => {
+                    use crate::metadata::MetadataTrees;
+                    let tree = metadata.tree(&format!("hints/{}", target.0)).unwrap();
+                    let mut first = None;
+                    tree.visit(std::ops::Bound::Unbounded, &mut |key, value| {
+                        first = Some((key.to_vec(), value.to_vec()));
+                        false
+                    }).unwrap();
+                    if let Some((key, mut value)) = first {
+                        value[0] = 0x77;
+                        tree.insert(&key, &value).unwrap();
+                    }
+                    log.page(target, None, 100, usize::MAX).unwrap();
+                }
+                Step::Reopen => {
+                    log.flush().unwrap();
+                    log = Hints::in_memory(&metadata, limits).unwrap();
+                    given_up.clear();
+                }
+                Step::PowerCut => {
+                    metadata = metadata.crash_clone();
+                    log = Hints::in_memory(&metadata, limits).unwrap();
+                    given_up.clear();
+                }
+            }
+            check_accounts(&log, &mut given_up)?;
+        }
+    }
 }
