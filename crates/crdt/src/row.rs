@@ -303,8 +303,8 @@ impl Row {
     /// entry of a page or a repair that was read before the marker was collected, and the row of a
     /// checkpoint older than the delete. Here the clocks remember for it (rule 12). An own entry
     /// goes if the peer's clock has its dot and the peer's row has nothing of at least its rank; an
-    /// entry that the own clock has is not taken into a row that has nothing. The clock takes the
-    /// dots of what came and of what went, so that neither comes again.
+    /// entry whose dot the own clock has is not taken. The clock takes the dots of what came and of
+    /// what went, so that neither comes again.
     ///
     /// A row that passes as swept is only as good as the peer's clock: one whose rows were lost and
     /// that was not reset (rule 10) deletes here what is missing there.
@@ -333,11 +333,14 @@ impl Row {
         let theirs = peer.entries.iter().max_by_key(|entry| entry.rank());
         match (self.entries.first(), theirs) {
             (Some(mine), Some(theirs)) if mine.rank() <= theirs.rank() => {
-                self.entries = smallvec![theirs.clone()];
+                if !clock.contains(theirs.dot) {
+                    self.entries = smallvec![theirs.clone()];
+                }
             }
-            (Some(mine), _) if peer_clock.contains(mine.dot) => {
+            (Some(mine), theirs) if peer_clock.contains(mine.dot) => {
                 clock.insert(mine.dot);
-                self.entries.clear();
+                // What is below an own entry that goes had lost to nothing else here.
+                self.entries = theirs.cloned().into_iter().collect();
             }
             (None, Some(theirs)) if !clock.contains(theirs.dot) => {
                 self.entries.push(theirs.clone());

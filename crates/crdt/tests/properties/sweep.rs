@@ -166,3 +166,23 @@ fn a_join_that_asks_no_clock_brings_back_what_was_forgotten() {
     sound.sweep(LWW, &mut peer, &row, &clock);
     assert!(sound.is_empty());
 }
+
+/// A write that was given up (rule 13) comes back with an old disk, where it had replaced another.
+#[test]
+fn what_lost_to_nothing_but_an_entry_that_goes_is_there_again() {
+    let entry = |counter, stamp| Entry {
+        dot: dot(1, counter),
+        stamp: Hlc(stamp),
+        expires: None,
+        value: Some(Bytes::from_static(b"value")),
+    };
+    let [kept, given_up] =
+        [entry(1, 5), entry(2, 9)].map(|entry| Delta { entry, context: Context::default() });
+    let (other, mut peer) = state_of(LWW, [&kept]);
+    let (mut mine, mut clock) = state_of(LWW, [&kept, &given_up]);
+    mine.sweep(LWW, &mut clock, &other, &peer);
+    assert_eq!(mine.entries(), [given_up.entry], "nobody has given it up");
+    peer.insert(dot(1, 2));
+    mine.sweep(LWW, &mut clock, &other, &peer);
+    assert_eq!(mine.entries(), [kept.entry]);
+}

@@ -7,9 +7,12 @@
 //! what a collected marker had beaten is shown by no sound replica and by no read, ever again.
 //! Markers are not collected by the product yet; this holds the rules for when they are.
 //!
-//! What stands by argument only: a disk lost with the record of its lives (a write of a life that
-//! nobody has heard of may be under way with any stamp), and no sound replica left, after which
-//! nothing is promised.
+//! A replica that rebuilds serves pulls with its clock here: an LWW row has no context to lose with
+//! a clock, so what such a clock says is true, of an earlier time.
+//!
+//! Not in the model: a disk lost with the record of its lives (a write of a life that nobody has
+//! heard of may be under way with any stamp); no sound replica left, after which nothing is
+//! promised; closing step by step.
 
 mod evidence;
 mod history;

@@ -28,7 +28,9 @@ pub(crate) enum Mutation {
     /// A full pull leaves what the peer has seen go.
     SweepWithoutCoverage,
     /// A replica that lost rows keeps its clock, and others sweep by it.
-    SweepFromUnsound,
+    KeepClockOfLostTables,
+    /// It is enough to have pulled from others that rebuild as well.
+    RebuildFromDamaged,
     /// A delta that the peer of a full pull had seen is taken into a row that the pull has swept.
     ForgetWhatPullPassed,
     /// A rebuilding replica answers reads, and they repair others.
@@ -39,6 +41,8 @@ pub(crate) enum Mutation {
     IntentBelowPromise,
     /// The dots of an ended actor that nobody has are left out of the clocks.
     CloseWithoutVoid,
+    /// An ended actor is closed while one of its deltas is under way.
+    CloseWhileUnderWay,
 }
 
 impl Mutation {
@@ -53,12 +57,14 @@ impl Mutation {
         Self::CollectExpiredAtOnce,
         Self::CollectExpiredByTime,
         Self::SweepWithoutCoverage,
-        Self::SweepFromUnsound,
+        Self::KeepClockOfLostTables,
+        Self::RebuildFromDamaged,
         Self::ForgetWhatPullPassed,
         Self::ReadWhileRebuilding,
         Self::MintBeforeHearing,
         Self::IntentBelowPromise,
         Self::CloseWithoutVoid,
+        Self::CloseWhileUnderWay,
     ];
 }
 

@@ -19,6 +19,10 @@ const fn pull(to: usize, from: usize) -> Op {
     Op::Pull { to, from, steps: TO_ITS_END }
 }
 
+const fn restore(at: usize) -> Op {
+    Op::Restore { at, wall: 9, promises_lost: false }
+}
+
 fn history(replicas: usize, ops: &'static [Op]) -> History {
     let ops = Cow::Borrowed(ops);
     History { replicas, keys: 1, first_stamps: 0, skews: 0b01_01_01, enters: false, ops }
@@ -37,12 +41,14 @@ pub(super) fn history_of(rule: Mutation) -> Option<History> {
         Mutation::CollectExpiredAtOnce => clock_that_is_ahead(),
         Mutation::CollectExpiredByTime => value_under_an_expired_one(),
         Mutation::SweepWithoutCoverage => checkpoint_older_than_the_delete(),
-        Mutation::SweepFromUnsound => lost_rows_that_look_deleted(),
+        Mutation::KeepClockOfLostTables => lost_rows_that_look_deleted(),
+        Mutation::RebuildFromDamaged => nobody_sound_was_asked(),
         Mutation::ForgetWhatPullPassed => delta_behind_the_scan(),
         Mutation::ReadWhileRebuilding => read_of_an_old_checkpoint(),
         Mutation::MintBeforeHearing => promises_lost_with_the_disk(),
         Mutation::IntentBelowPromise => intent_older_than_a_promise(),
         Mutation::CloseWithoutVoid => disk_of_a_closed_life(),
+        Mutation::CloseWhileUnderWay => delta_of_a_closed_life(),
     })
 }
 
@@ -112,7 +118,7 @@ fn checkpoint_older_than_the_delete() -> History {
         Op::Collect { at: 0 },
         Op::Collect { at: 1 },
         Op::Collect { at: 2 },
-        Op::Restore { at: 2, wall: 9, promises_lost: false },
+        restore(2),
         pull(2, 0),
         pull(2, 1),
     ];
@@ -146,8 +152,25 @@ fn disk_of_a_closed_life() -> History {
         DELIVER,
         Op::Agree,
         Op::Collect { at: 0 },
-        Op::Restore { at: 1, wall: 9, promises_lost: false },
+        restore(1),
         pull(1, 0),
+    ];
+    history(2, OPS)
+}
+
+/// Rule 13. Nobody has the delete when its life is closed, but it is under way to replica 1, which
+/// gets back a disk that does not know that it is void: it replaces the value there, and is then
+/// swept.
+fn delta_of_a_closed_life() -> History {
+    const OPS: &[Op] = &[
+        write(1, 0),
+        Op::Checkpoint { at: 1 },
+        DELIVER,
+        delete(0, 5),
+        Op::Crash { at: 0, wall: 9 },
+        Op::Close,
+        restore(1),
+        DELIVER,
     ];
     history(2, OPS)
 }
@@ -251,6 +274,32 @@ fn lost_rows_that_look_deleted() -> History {
     history(3, OPS)
 }
 
+/// Rule 10. All were put back to before the delete, one after the other. Replica 2 asked replica 1
+/// before that had asked anybody, and replica 0 when that was damaged itself.
+fn nobody_sound_was_asked() -> History {
+    const OPS: &[Op] = &[
+        write(0, 0),
+        DELIVER,
+        DELIVER,
+        Op::Checkpoint { at: 0 },
+        Op::Checkpoint { at: 1 },
+        Op::Checkpoint { at: 2 },
+        delete(0, 5),
+        DELIVER,
+        DELIVER,
+        Op::Agree,
+        Op::Collect { at: 0 },
+        restore(1),
+        restore(2),
+        pull(2, 1),
+        pull(1, 0),
+        pull(1, 2),
+        restore(0),
+        pull(2, 0),
+    ];
+    history(3, OPS)
+}
+
 /// Rules 4 and 7. Replica 1 rebuilds without its clock. A full pull has gone by the row when the
 /// value's delta comes a second time, and then joins a clock that has both dots.
 fn delta_behind_the_scan() -> History {
@@ -280,7 +329,7 @@ fn read_of_an_old_checkpoint() -> History {
         DELIVER,
         Op::Agree,
         Op::Collect { at: 0 },
-        Op::Restore { at: 1, wall: 9, promises_lost: false },
+        restore(1),
         Op::Read { at: 1, with: 1, key: 0 },
     ];
     history(2, OPS)

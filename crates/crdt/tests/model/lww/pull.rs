@@ -16,9 +16,11 @@ pub(crate) struct Pull {
     pub(crate) to: usize,
     from: usize,
     lives: (u32, u32),
-    /// The peer's clock at the start of the scan; `None` where it proves nothing.
-    snapshot: Option<VnodeClock>,
+    /// The peer's clock at the start of the scan.
+    snapshot: VnodeClock,
     full: bool,
+    /// Whether the peer was not rebuilding then.
+    from_sound: bool,
     next: usize,
     /// A row that was read and is under way, and the clock of its instant.
     page: Option<(Row, VnodeClock)>,
@@ -32,13 +34,13 @@ impl Pull {
             // Whatever the peer counted on was promised below its own stamps.
             to.follow(from.hlc);
         }
-        let proven = !from.is_rebuilding() || to.breaks(Mutation::SweepFromUnsound);
         Self {
             to: to.index,
             from: from.index,
             lives: (to.life, from.life),
-            snapshot: proven.then(|| from.live.clock.clone()),
+            snapshot: from.live.clock.clone(),
             full,
+            from_sound: !from.is_rebuilding(),
             next: 0,
             page: None,
         }
@@ -47,7 +49,7 @@ impl Pull {
     /// What a row that the pull has gone by stands for: all that the peer had seen of it.
     pub(crate) fn passed(&self, key: usize, life: u32) -> Option<&VnodeClock> {
         let passed = self.full && key < self.next && life == self.lives.0;
-        self.snapshot.as_ref().filter(|_| passed)
+        passed.then_some(&self.snapshot)
     }
 
     /// The row that it comes to next.
@@ -72,15 +74,14 @@ impl Pull {
             return Progress::Ended;
         }
         if let Some((row, clock)) = self.page.take() {
-            let sweeps =
-                self.full && self.snapshot.is_some() && !to.breaks(Mutation::SweepWithoutCoverage);
+            let sweeps = self.full && !to.breaks(Mutation::SweepWithoutCoverage);
             let covered = if sweeps { clock } else { VnodeClock::default() };
             to.join(self.next, &row, &covered, passed);
             self.next += 1;
             return Progress::More;
         }
         let Some(row) = from.live.rows.get(self.next) else {
-            to.end_pull(self.from, self.snapshot.as_ref(), peers);
+            to.end_pull(self.from, &self.snapshot, self.from_sound, peers);
             return Progress::Ended;
         };
         if self.full || row.is_news_to(&to.live.clock) {

@@ -176,23 +176,27 @@ impl Replica {
         }
     }
 
-    /// The last step of a pull (rule 7). `snapshot` is `None` where the peer's clock proves nothing.
-    pub(crate) fn end_pull(&mut self, from: usize, snapshot: Option<&VnodeClock>, peers: usize) {
-        if let Some(snapshot) = snapshot {
-            if self.is_rebuilding() {
-                for entry in self.live.rows.iter().flat_map(Row::entries) {
-                    self.live.clock.insert(entry.dot);
-                }
+    /// The last step of a pull (rule 7).
+    pub(crate) fn end_pull(
+        &mut self,
+        from: usize,
+        snapshot: &VnodeClock,
+        from_sound: bool,
+        peers: usize,
+    ) {
+        if self.is_rebuilding() {
+            for entry in self.live.rows.iter().flat_map(Row::entries) {
+                self.live.clock.insert(entry.dot);
             }
-            self.live.clock.join(snapshot);
         }
+        self.live.clock.join(snapshot);
         let Some(rebuild) = &mut self.rebuild else { return };
         rebuild.todo.remove(&from);
-        rebuild.found_sound |= snapshot.is_some();
+        rebuild.found_sound |= from_sound || self.broken == Some(Mutation::RebuildFromDamaged);
         if rebuild.todo.is_empty() {
             match rebuild.found_sound {
                 true => self.end_rebuild(),
-                // Nobody's clock proved anything: all over again.
+                // Whoever was asked may have lost the same: all over again.
                 false => rebuild.todo = (0..peers).filter(|peer| *peer != self.index).collect(),
             }
         }
@@ -243,7 +247,7 @@ impl Replica {
                 *row = old.clone();
             }
         }
-        if !self.breaks(Mutation::SweepFromUnsound) {
+        if !self.breaks(Mutation::KeepClockOfLostTables) {
             self.live.clock = VnodeClock::default();
         }
         self.begin_life(self.hlc);

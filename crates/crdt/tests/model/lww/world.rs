@@ -321,7 +321,8 @@ impl World {
             let agreed = self.replicas[layout.clone()]
                 .iter()
                 .all(|replica| dots(replica, true) == first && dots(replica, false) == first);
-            if !agreed || self.is_under_way(actor) || !self.closed.insert(actor) {
+            let may_come = self.is_under_way(actor) && !self.breaks(Mutation::CloseWhileUnderWay);
+            if !agreed || may_come || !self.closed.insert(actor) {
                 continue;
             }
             if self.breaks(Mutation::CloseWithoutVoid) {
