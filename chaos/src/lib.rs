@@ -14,6 +14,7 @@
 //! - Nothing passes a cut link, not even the end of a connection.
 #![deny(missing_docs)]
 
+pub mod history;
 mod proxy;
 pub mod sim;
 
