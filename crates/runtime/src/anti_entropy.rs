@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meridian_crdt::VnodeClock;
 use meridian_node::{AntiEntropyAction, AntiEntropyEvent, NodeEvent};
 use meridian_repair::message::{
     PullPage, PullPosition, PullRequest, PulledRow, RepairReply, RepairRequest,
@@ -17,6 +18,7 @@ use meridian_wire::replica::PeerBody;
 
 use crate::control::ControlEvent;
 use crate::exchange::Lost;
+use crate::host::GivenUp;
 use crate::node::Inner;
 
 /// How long a comparison waits for its answer; the machine gives up at the same time.
@@ -33,21 +35,16 @@ pub(crate) fn shares(inner: &Inner) -> Vec<(NodeId, KeyspaceId)> {
     let view = inner.catalog.load();
     let mut shares = Vec::new();
     for keyspace in view.keyspaces() {
-        for peer in inner.peers.iter() {
-            if inner.shared_vnodes(keyspace.def.id, peer.id).next().is_some() {
-                shares.push((peer.id, keyspace.def.id));
-            }
-        }
+        shares.extend(keyspace.shared.peers().map(|peer| (peer, keyspace.def.id)));
     }
     shares
 }
 
 /// Does what the machine asks for, in a task of its own.
 pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
-    let inner = Arc::clone(inner);
     match action {
         AntiEntropyAction::Compare { peer, keyspace } => {
-            tokio::spawn(async move {
+            inner.spawn(move |inner| async move {
                 let event = match compare(&inner, peer, keyspace).await {
                     Some(differing) => {
                         inner.peers.compared(peer, differing.is_empty());
@@ -62,7 +59,7 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
             });
         }
         AntiEntropyAction::Pull { peer, keyspace, vnode } => {
-            tokio::spawn(async move {
+            inner.spawn(move |inner| async move {
                 match pull(&inner, peer, keyspace, vnode).await {
                     Ok(pulled) => inner.peers.pulled(peer, pulled.rows),
                     Err(error) => {
@@ -95,12 +92,8 @@ async fn digests(
     keyspace: KeyspaceId,
     peer: NodeId,
 ) -> Option<Vec<(VnodeId, u128)>> {
-    let inner = Arc::clone(inner);
-    let digests = move || {
-        let vnodes: Vec<VnodeId> = inner.shared_vnodes(keyspace, peer).collect();
-        inner.store.clock_digests(keyspace, &vnodes)
-    };
-    tokio::task::spawn_blocking(digests).await.ok()
+    let vnodes = inner.shared_vnodes(keyspace, peer);
+    inner.off_thread(move |inner| inner.store.clock_digests(keyspace, &vnodes)).await.ok()
 }
 
 /// Runs one pull session to its end.
@@ -119,23 +112,26 @@ async fn pull(
         page_timeout_ms: PAGE_TIMEOUT_MS,
     };
     let mut actions = Vec::new();
-    let mut session = PullSession::start(options, own, inner.clock.now(), &mut actions);
+    let mut session = PullSession::start(options, own, inner.host.now(), &mut actions);
     loop {
         let Some(action) = actions.pop() else { return Err(PullError::PeerDown) };
         let event = match action {
             PullAction::Request(request) => ask_page(inner, peer, request).await,
             PullAction::Join { rows, coverage, sweep: _ } => {
-                let joined = join_rows(inner, keyspace, vnode, rows, coverage).await;
-                joined.map_or_else(PullEvent::JoinFailed, |()| PullEvent::Joined)
+                let join = move |inner: &Arc<Inner>| {
+                    inner.join_rows(keyspace, vnode, &rows, &coverage).map_err(|e| e.to_string())
+                };
+                joined_event(inner.off_thread(join).await)
             }
             PullAction::JoinClock { clock, own_entries: _ } => {
-                let inner = Arc::clone(inner);
-                let join = move || inner.store.join_clock(keyspace, vnode, &clock);
-                joined_event(tokio::task::spawn_blocking(join).await)
+                let join = move |inner: &Arc<Inner>| {
+                    inner.store.join_clock(keyspace, vnode, &clock).map_err(|e| e.to_string())
+                };
+                joined_event(inner.off_thread(join).await)
             }
             PullAction::Ended(result) => return result,
         };
-        session.step(event, inner.clock.now(), &mut actions);
+        session.step(event, inner.host.now(), &mut actions);
     }
 }
 
@@ -154,50 +150,33 @@ async fn ask_page(inner: &Arc<Inner>, peer: NodeId, request: PullRequest) -> Pul
     }
 }
 
-async fn join_rows(
-    inner: &Arc<Inner>,
-    keyspace: KeyspaceId,
-    vnode: VnodeId,
-    rows: Vec<PulledRow>,
-    coverage: meridian_crdt::VnodeClock,
-) -> Result<(), String> {
-    let inner = Arc::clone(inner);
-    let join = move || {
-        for PulledRow { table, key, row } in &rows {
-            inner.store.join_pulled(keyspace, vnode, *table, key, row, &coverage)?;
-        }
-        Ok::<(), StoreError>(())
-    };
-    match tokio::task::spawn_blocking(join).await {
-        Ok(joined) => joined.map_err(|error| error.to_string()),
-        Err(stopped) => Err(stopped.to_string()),
-    }
-}
-
-fn joined_event(joined: Result<Result<(), StoreError>, tokio::task::JoinError>) -> PullEvent {
+fn joined_event(joined: Result<Result<(), String>, GivenUp>) -> PullEvent {
     match joined {
         Ok(Ok(())) => PullEvent::Joined,
-        Ok(Err(error)) => PullEvent::JoinFailed(error.to_string()),
-        Err(stopped) => PullEvent::JoinFailed(stopped.to_string()),
+        Ok(Err(why)) => PullEvent::JoinFailed(why),
+        Err(given_up) => PullEvent::JoinFailed(given_up.to_string()),
     }
 }
 
 impl Inner {
-    /// The vnodes of a keyspace that both this node and a peer hold, in their order.
-    pub(crate) fn shared_vnodes(
+    fn join_rows(
         &self,
         keyspace: KeyspaceId,
-        peer: NodeId,
-    ) -> impl Iterator<Item = VnodeId> + use<> {
+        vnode: VnodeId,
+        rows: &[PulledRow],
+        coverage: &VnodeClock,
+    ) -> Result<(), StoreError> {
+        for PulledRow { table, key, row } in rows {
+            self.store.join_pulled(keyspace, vnode, *table, key, row, coverage)?;
+        }
+        Ok(())
+    }
+
+    /// The vnodes of a keyspace that both this node and a peer hold, in their order.
+    fn shared_vnodes(&self, keyspace: KeyspaceId, peer: NodeId) -> Arc<[VnodeId]> {
         let view = self.catalog.load();
-        let placement = view.keyspace(keyspace).map(|k| Arc::clone(&k.placement));
-        let me = self.id;
-        placement.into_iter().flat_map(move |placement| {
-            placement.vnode_count().vnodes().filter(move |&vnode| {
-                let replicas = placement.replicas(vnode);
-                replicas.contains(me) && replicas.contains(peer)
-            })
-        })
+        let shared = view.keyspace(keyspace).and_then(|k| k.shared.with(peer));
+        shared.cloned().unwrap_or_default()
     }
 
     /// Answers a peer that compares clocks.
@@ -210,7 +189,7 @@ impl Inner {
         if self.catalog.load().keyspace(keyspace).is_none() {
             return RepairReply::Refused(format!("keyspace {keyspace} is not known here yet"));
         }
-        let vnodes: Vec<VnodeId> = self.shared_vnodes(keyspace, peer).collect();
+        let vnodes = self.shared_vnodes(keyspace, peer);
         let mine = self.store.clock_digests(keyspace, &vnodes);
         if combined_digest(mine.iter().copied()) == digest {
             return RepairReply::Same;

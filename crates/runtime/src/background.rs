@@ -1,48 +1,47 @@
 //! What runs beside the requests: wake-ups, the control plane, catalogs, figures.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use meridian_transport::Class;
 use meridian_types::NodeId;
 use meridian_wire::replica::{CatalogMessage, CatalogReply, PeerBody, catalog_digest};
-use tokio::task::JoinSet;
 
+use crate::alarm::Alarm;
 use crate::node::Inner;
+use crate::tasks::Tasks;
 
 /// How often a node asks one other for its catalog's digest.
-const CATALOG_EVERY: Duration = Duration::from_secs(2);
+const CATALOG_EVERY_MS: u64 = 2_000;
 
 /// How long it waits for the answer.
 const CATALOG_TIMEOUT_MS: u64 = 5_000;
 
 /// How often gauges are brought up to date.
-const FIGURES_EVERY: Duration = Duration::from_secs(1);
+const FIGURES_EVERY_MS: u64 = 1_000;
 
 /// How often hints whose window has closed are dropped.
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+const EXPIRE_EVERY_MS: u64 = 60_000;
 
-pub(crate) fn start(inner: &Arc<Inner>, tasks: &mut JoinSet<()>) {
-    tasks.spawn(wake_requests(Arc::clone(inner)));
-    tasks.spawn(compare_catalogs(Arc::clone(inner)));
-    tasks.spawn(show_figures(Arc::clone(inner)));
-    tasks.spawn(expire_hints(Arc::clone(inner)));
-    tasks.spawn(crate::intents::deliver(Arc::clone(inner)));
+pub(crate) fn start(inner: &Arc<Inner>, tasks: &mut Tasks) {
+    tasks.spawn(&*inner.host, wake_requests(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, compare_catalogs(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, show_figures(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, expire_hints(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, crate::intents::deliver(Arc::clone(inner)));
 }
 
 /// Wakes waiting requests when their time has come.
 async fn wake_requests(inner: Arc<Inner>) {
     let timers = inner.exchanges.timers();
+    let mut alarm = Alarm::new(Arc::clone(&inner.host));
     loop {
-        let now = inner.clock.now();
-        match timers.pop_due(now) {
+        match timers.pop_due(inner.host.now()) {
             Ok(call) => inner.wake(call),
-            Err(None) => timers.earlier().await,
-            Err(Some(next)) => {
-                let wait = Duration::from_millis(next.since(now).max(1));
+            Err(until) => {
                 tokio::select! {
+                    biased;
+                    () = alarm.until(until) => {}
                     () = timers.earlier() => {}
-                    () = tokio::time::sleep(wait) => {}
                 }
             }
         }
@@ -53,12 +52,10 @@ async fn wake_requests(inner: Arc<Inner>) {
 async fn compare_catalogs(inner: Arc<Inner>) {
     let others: Vec<NodeId> =
         inner.topology.nodes().iter().map(|node| node.id).filter(|&n| n != inner.id).collect();
-    let mut every = tokio::time::interval(CATALOG_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // Nodes that start together begin with different peers.
     let first = usize::try_from(inner.id.0).unwrap_or(0) % others.len().max(1);
     for &peer in others.iter().cycle().skip(first) {
-        every.tick().await;
+        inner.host.pause(CATALOG_EVERY_MS).await;
         if !inner.is_alive(peer) {
             continue;
         }
@@ -66,8 +63,7 @@ async fn compare_catalogs(inner: Arc<Inner>) {
         let body = PeerBody::Catalog(digest);
         let answer = inner.ask(peer, Class::Control, None, body, CATALOG_TIMEOUT_MS).await;
         let Ok(PeerBody::CatalogReply(CatalogReply::Catalog(theirs))) = answer else { continue };
-        let node = Arc::clone(&inner);
-        let joined = tokio::task::spawn_blocking(move || node.join_catalog(&theirs)).await;
+        let joined = inner.off_thread(move |inner| inner.join_catalog(&theirs)).await;
         if let Ok(Err(error)) = joined {
             tracing::error!(peer = inner.name_of(peer), %error, "the catalog was not joined");
         }
@@ -75,20 +71,15 @@ async fn compare_catalogs(inner: Arc<Inner>) {
 }
 
 async fn show_figures(inner: Arc<Inner>) {
-    let mut every = tokio::time::interval(FIGURES_EVERY);
     loop {
-        every.tick().await;
         inner.show_figures();
+        inner.host.pause(FIGURES_EVERY_MS).await;
     }
 }
 
 async fn expire_hints(inner: Arc<Inner>) {
-    let mut every = tokio::time::interval(EXPIRE_EVERY);
     loop {
-        every.tick().await;
-        let node = Arc::clone(&inner);
-        let expired =
-            tokio::task::spawn_blocking(move || node.hints.log().expire(crate::clock::now()));
+        let expired = inner.off_thread(|inner| inner.hints.log().expire(inner.host.wall()));
         match expired.await {
             Ok(Ok(by_target)) => {
                 for (target, hints) in by_target {
@@ -102,5 +93,6 @@ async fn expire_hints(inner: Arc<Inner>) {
             Ok(Err(error)) => inner.note_failure(error.to_string()),
             Err(_) => {}
         }
+        inner.host.pause(EXPIRE_EVERY_MS).await;
     }
 }

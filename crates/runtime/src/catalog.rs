@@ -7,16 +7,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_coordinator::Segments;
-use meridian_topology::{KeyspaceMap, Placement, Topology};
-use meridian_types::{Catalog, KeyspaceDef, KeyspaceId, TableDef, TableId, TableName};
+use meridian_topology::{KeyspaceMap, Placement, PlacementError, Topology};
+use meridian_types::{Catalog, KeyspaceDef, KeyspaceId, NodeId, TableDef, TableId, TableName};
+
+use crate::placements::{Placed, PlacementCache, SharedVnodes};
 
 /// A keyspace with the replicas of each of its vnodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct KeyspaceView {
     pub(crate) def: KeyspaceDef,
     pub(crate) placement: Arc<Placement>,
     /// Runs of the ring that the same nodes hold, for scans.
     pub(crate) segments: Arc<Segments>,
+    /// What this node compares with each other node.
+    pub(crate) shared: Arc<SharedVnodes>,
+}
+
+/// Where this node stands: what a view is built for.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) me: NodeId,
+    pub(crate) topology: &'a Topology,
+    pub(crate) placements: &'a PlacementCache,
 }
 
 /// A table that requests can be planned for.
@@ -36,16 +48,15 @@ pub(crate) struct CatalogView {
 impl CatalogView {
     /// Builds the view; keyspaces that do not fit this cluster are left out and logged, because
     /// their requests cannot be placed, while the others' can.
-    pub(crate) fn build(catalog: &Catalog, topology: &Topology, before: &Self) -> Self {
+    pub(crate) fn build(catalog: &Catalog, ground: Ground<'_>, before: &Self) -> Self {
         let mut keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>> = BTreeMap::new();
         for def in catalog.keyspaces() {
             if let Some(same) = before.keyspaces.get(&def.id).filter(|k| k.def == *def) {
                 keyspaces.insert(def.id, Arc::clone(same));
                 continue;
             }
-            match place(def, topology, before, &keyspaces) {
-                Ok((placement, segments)) => {
-                    let view = KeyspaceView { def: def.clone(), placement, segments };
+            match place(def, ground, before, &keyspaces) {
+                Ok(view) => {
                     keyspaces.insert(def.id, Arc::new(view));
                 }
                 Err(error) => {
@@ -82,17 +93,19 @@ impl CatalogView {
 /// Keyspaces with equal replication maps share one placement: it is the largest thing in the view.
 fn place(
     def: &KeyspaceDef,
-    topology: &Topology,
+    ground: Ground<'_>,
     before: &CatalogView,
     now: &BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
-) -> Result<(Arc<Placement>, Arc<Segments>), meridian_topology::PlacementError> {
-    let known = now.values().chain(before.keyspaces.values());
-    if let Some(same) = known.into_iter().find(|k| k.def.replication == def.replication) {
-        return Ok((Arc::clone(&same.placement), Arc::clone(&same.segments)));
+) -> Result<KeyspaceView, PlacementError> {
+    let mut known = now.values().chain(before.keyspaces.values());
+    let def = def.clone();
+    if let Some(same) = known.find(|k| k.def.replication == def.replication) {
+        return Ok(KeyspaceView { def, ..KeyspaceView::clone(same) });
     }
+    let Ground { me, topology, placements } = ground;
     let names = def.replication.iter().map(|(dc, &n)| (dc.as_str(), n));
     let map = KeyspaceMap::from_names(topology, names)?;
-    let placement = Placement::initial(topology, &map)?;
-    let segments = Segments::of(&placement);
-    Ok((Arc::new(placement), Arc::new(segments)))
+    let Placed { placement, segments } = placements.placed(topology, map)?;
+    let shared = Arc::new(SharedVnodes::of(&placement, me));
+    Ok(KeyspaceView { def, placement, segments, shared })
 }

@@ -14,10 +14,11 @@ use meridian_node::{
 };
 use meridian_store::{Fulfilment, Hint, HintId};
 use meridian_transport::Class;
-use meridian_types::{Millis, NodeId};
+use meridian_types::NodeId;
 use meridian_wire::replica::PeerBody;
 use tokio::sync::mpsc;
 
+use crate::alarm::Alarm;
 use crate::exchange::epoch_of;
 use crate::node::Inner;
 use crate::put::millis;
@@ -86,7 +87,8 @@ pub(crate) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<ControlEve
         ..AntiEntropyOptions::new(seed)
     };
     let peers = inner.topology.nodes().iter().map(|node| node.id);
-    let node = Node::new(inner.id, peers, options, inner.clock.now());
+    let node = Node::new(inner.id, peers, options, inner.host.now());
+    let mut alarm = Alarm::new(Arc::clone(&inner.host));
     let mut control = Control { inner, node, loaded: BTreeMap::new() };
     for target in control.inner.hints.counts().into_keys() {
         control.step(NodeEvent::Handoff(HandoffEvent::HintsKept { target }));
@@ -94,26 +96,15 @@ pub(crate) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<ControlEve
     control.share_keyspaces();
     loop {
         let wakeup = control.node.next_wakeup();
-        let now = control.inner.clock.now();
         tokio::select! {
+            biased;
+            // First: events may come without end, and this at most once a millisecond.
+            () = alarm.until(wakeup) => control.step(NodeEvent::TimePassed),
             event = events.recv() => match event {
                 Some(event) => control.take(event),
                 None => return,
             },
-            () = until(wakeup, now) => control.step(NodeEvent::TimePassed),
         }
-    }
-}
-
-/// Waits until a time, or for ever. A time that has come is waited for a millisecond, so that a
-/// machine that asks for the past does not spin.
-async fn until(at: Option<Millis>, now: Millis) {
-    match at {
-        Some(at) => {
-            let wait = at.since(now).max(1);
-            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
-        }
-        None => std::future::pending().await,
     }
 }
 
@@ -143,7 +134,7 @@ impl Control {
         // What differs changes with comparisons only, and hints come far more often.
         let compared = matches!(event, NodeEvent::AntiEntropy(_));
         let mut actions = Vec::new();
-        self.node.step(event, self.inner.clock.now(), &mut actions);
+        self.node.step(event, self.inner.host.now(), &mut actions);
         for action in actions {
             match action {
                 NodeAction::Liveness(change) => self.publish_liveness(change),
@@ -211,8 +202,7 @@ impl Control {
 }
 
 fn load(inner: &Arc<Inner>, target: NodeId, after: Option<HintId>, limit: usize) {
-    let inner = Arc::clone(inner);
-    tokio::task::spawn_blocking(move || {
+    inner.block(move |inner| {
         let page = inner.hints.log().page(target, after, limit, HINT_PAGE_BYTES);
         let event = match page {
             Ok(hints) => ControlEvent::Loaded { target, after, hints },
@@ -228,8 +218,7 @@ fn load(inner: &Arc<Inner>, target: NodeId, after: Option<HintId>, limit: usize)
 
 /// Sends a hint, and tells the control plane what became of it.
 fn deliver(inner: &Arc<Inner>, target: NodeId, id: meridian_node::HintId, hint: Hint) {
-    let inner = Arc::clone(inner);
-    tokio::spawn(async move {
+    inner.spawn(move |inner| async move {
         let view = inner.catalog.load();
         let keyspace = view.keyspace(hint.row.keyspace);
         let epoch = keyspace.map_or(meridian_topology::Placement::INITIAL_EPOCH, |k| {
@@ -258,8 +247,7 @@ fn deliver(inner: &Arc<Inner>, target: NodeId, id: meridian_node::HintId, hint: 
 fn remove(inner: &Arc<Inner>, target: NodeId, ids: &[meridian_node::HintId]) {
     let ids: Vec<HintId> = ids.iter().map(|id| HintId(id.0)).collect();
     inner.peers.delivered(target, ids.len());
-    let inner = Arc::clone(inner);
-    tokio::task::spawn_blocking(move || {
+    inner.block(move |inner| {
         if let Err(error) = inner.hints.log().remove(target, &ids, Fulfilment::Delivered) {
             tracing::error!(%error, "delivered hints cannot be removed; they are delivered again");
             inner.note_failure(error.to_string());

@@ -32,9 +32,9 @@ pub enum StartError {
     /// The machine gives no random numbers, which incarnations must be made of.
     #[error("the system gives no random numbers: {0}")]
     Randomness(getrandom::Error),
-    /// The system starts no thread.
-    #[error("a thread could not be started: {0}")]
-    Thread(std::io::Error),
+    /// The node was started outside of a tokio runtime.
+    #[error("a node needs a tokio runtime to start on: {0}")]
+    NoRuntime(tokio::runtime::TryCurrentError),
 }
 
 /// A node did not stop cleanly. What it acknowledged is as durable as its sync policy says; it will

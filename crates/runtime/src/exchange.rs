@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meridian_coordinator::{GetMachine, PutMachine};
 use meridian_service::RequestError;
-use meridian_types::{Epoch, Millis, NodeId, RequestId};
+use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId, RequestId};
 use meridian_wire::replica::PeerBody;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -90,12 +90,22 @@ pub(crate) enum Waiting<A> {
 }
 
 impl<T> Waiting<Result<T, RequestError>> {
-    /// Waits for the answer. A machine that is dropped with its node answers "stopping".
+    /// Waits for the answer of a read. A machine that ends with its node answers "stopping".
     pub(crate) async fn answer(self) -> Result<T, RequestError> {
         match self {
             Self::Answered(answer) => answer,
             Self::For(reply) => reply.await.unwrap_or(Err(RequestError::Stopping)),
         }
+    }
+
+    /// Waits for the answer of a write at a level. A machine that ends with its node leaves the
+    /// write unknown: other replicas may have it.
+    pub(crate) async fn written(self, level: ConsistencyLevel) -> Result<T, RequestError> {
+        let Self::For(reply) = self else { return self.answer().await };
+        reply.await.unwrap_or_else(|_ended| {
+            let why = "the node stopped".to_owned();
+            Err(RequestError::Failed { level, acks: Vec::new(), why, write: true })
+        })
     }
 }
 
@@ -195,7 +205,7 @@ impl Inner {
     ) -> Result<PeerBody, Lost> {
         let call = self.exchanges.next_call();
         let (sender, receiver) = oneshot::channel();
-        let deadline = self.clock.now().plus(timeout_ms);
+        let deadline = self.host.now().plus(timeout_ms);
         self.register(call, Exchange::Ask(Ask { to, reply: Some(sender), deadline }));
         self.exchanges.timers().reschedule(call, None, Some(deadline));
         let message = crate::peer::encode(call, trace, body);

@@ -44,6 +44,24 @@ impl Node {
         self.inner.store.poisoned().map(|error| error.to_string())
     }
 
+    /// Requests that wait for other nodes, and questions of the node's own.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.inner.exchanges.len()
+    }
+
+    /// Hints that are not in the log yet.
+    #[must_use]
+    pub fn hints_queued(&self) -> usize {
+        self.inner.hints.queued()
+    }
+
+    /// Vnodes that differed from another node's when they were compared last, over all nodes.
+    #[must_use]
+    pub fn differing_vnodes(&self) -> u64 {
+        self.inner.peers.iter().map(crate::peers::Peer::differing).sum()
+    }
+
     /// How the node is now.
     #[must_use]
     pub fn condition(&self) -> Condition {
@@ -85,8 +103,7 @@ impl Inner {
 
     /// The links count for themselves; the metrics follow.
     fn show_links(&self) {
-        let links = self.links.load();
-        let Some(links) = links.as_ref() else { return };
+        let Some(links) = self.links.get() else { return };
         for stats in links.stats() {
             let Some(peer) = self.peers.get(stats.id) else { continue };
             let sum = |of: fn(&ClassStats) -> u64| stats.classes.iter().map(|(_, c)| of(c)).sum();

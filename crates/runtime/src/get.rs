@@ -47,7 +47,7 @@ impl Inner {
         let alive = |node| self.is_alive(node);
         let plan = ReadPlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
         self.check_room()?;
-        let now = self.clock.now();
+        let now = self.host.now();
         let options = GetOptions {
             policy: table.def.options.policy,
             with_context,
@@ -139,7 +139,7 @@ impl Inner {
         row: &ReadRow,
         event: GetEvent,
     ) {
-        let now = self.clock.now();
+        let now = self.host.now();
         let mut actions = GetActions::new();
         get.machine.step(event, now, &mut actions);
         self.perform_get(call, get, row, actions, now);

@@ -1,19 +1,17 @@
-//! Keeps hints, away from the data path: a thread takes them from a bounded queue and appends them
-//! to the log, which waits for the disk.
+//! Keeps hints, away from the data path: they wait in a bounded queue, and one work at a time
+//! appends them to the log, which waits for the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 
 use meridian_coordinator::PutEvent;
 use meridian_coordinator::message::WriteDelta;
 use meridian_store::{Hint, HintError, HintLog};
 use meridian_types::NodeId;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::error::StartError;
 use crate::in_flight::Call;
 use crate::node::Inner;
 
@@ -24,58 +22,59 @@ pub(crate) const MAX_QUEUED: usize = 16_384;
 /// Most hints that are appended before those who wait are told.
 const BATCH: usize = 256;
 
-enum Order {
-    Store { target: NodeId, hint: Box<Hint>, call: Call, durable: bool },
-    Stop,
+/// A hint on its way to the log.
+struct Order {
+    target: NodeId,
+    hint: Box<Hint>,
+    call: Call,
+    durable: bool,
 }
 
 /// Where hints are handed in.
 pub(crate) struct HintKeeper {
     log: Arc<dyn HintLog>,
-    queue: SyncSender<Order>,
-    orders: Mutex<Option<Receiver<Order>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    queue: Mutex<Queue>,
+    /// Told when nothing appends any more.
+    idle: Notify,
     dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    orders: VecDeque<Order>,
+    /// Whether a work is on its way that will look here again.
+    running: bool,
+    stopped: bool,
 }
 
 impl HintKeeper {
     pub(crate) fn new(log: Arc<dyn HintLog>) -> Self {
-        let (queue, orders) = sync_channel(MAX_QUEUED);
-        Self {
-            log,
-            queue,
-            orders: Mutex::new(Some(orders)),
-            thread: Mutex::new(None),
-            dropped: AtomicU64::new(0),
-        }
-    }
-
-    /// Starts the thread. It stops at [`Self::stop`], or when the node is gone.
-    pub(crate) fn start(&self, node: Weak<Inner>) -> Result<(), StartError> {
-        let Some(orders) = self.orders.lock().take() else { return Ok(()) };
-        let log = Arc::clone(&self.log);
-        let thread = std::thread::Builder::new()
-            .name("hints".to_owned())
-            .spawn(move || keep(&*log, &orders, &node))
-            .map_err(StartError::Thread)?;
-        *self.thread.lock() = Some(thread);
-        Ok(())
+        let (queue, idle) = (Mutex::default(), Notify::new());
+        Self { log, queue, idle, dropped: AtomicU64::new(0) }
     }
 
     /// Hands a hint in. Whoever coordinates `call` is told when it is kept, and durable where that
     /// matters: a level that counts hints.
-    pub(crate) fn store(&self, target: NodeId, write: WriteDelta, call: Call, durable: bool) {
-        let hint = Box::new(Hint {
-            row: write.row,
-            delta: write.delta,
-            write_id: write.write_id,
-            created: crate::clock::now(),
-        });
-        let order = Order::Store { target, hint, call, durable };
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.try_send(order)
-        {
+    pub(crate) fn store(
+        &self,
+        node: &Arc<Inner>,
+        target: NodeId,
+        write: WriteDelta,
+        call: Call,
+        durable: bool,
+    ) {
+        let WriteDelta { row, delta, write_id, .. } = write;
+        let hint = Box::new(Hint { row, delta, write_id, created: node.host.wall() });
+        let mut queue = self.queue.lock();
+        if queue.stopped || queue.orders.len() == MAX_QUEUED {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        queue.orders.push_back(Order { target, hint, call, durable });
+        let first = !std::mem::replace(&mut queue.running, true);
+        drop(queue);
+        if first {
+            append_next(node);
         }
     }
 
@@ -89,67 +88,113 @@ impl HintKeeper {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Hints that are not in the log yet.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.lock().orders.len()
+    }
+
     pub(crate) fn log(&self) -> &Arc<dyn HintLog> {
         &self.log
     }
 
-    /// Appends what was handed in, and stops the thread.
-    pub(crate) fn stop(&self) -> Result<(), HintError> {
-        // A queue without a receiver has stopped already.
-        drop(self.queue.send(Order::Stop));
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that keeps hints panicked");
+    /// Takes no more hints, and waits until nothing appends any.
+    pub(crate) async fn stopped(&self) {
+        self.queue.lock().stopped = true;
+        loop {
+            let idle = self.idle.notified();
+            if !self.queue.lock().running {
+                return;
+            }
+            idle.await;
         }
+    }
+
+    /// Appends what is left, and makes the log durable. Waits for the disk.
+    pub(crate) fn flush_rest(&self, node: &Arc<Inner>) -> Result<(), HintError> {
+        while self.append_batch(node) {}
         self.log.flush()
     }
-}
 
-fn keep(log: &dyn HintLog, orders: &Receiver<Order>, node: &Weak<Inner>) {
-    let mut kept: Vec<(Call, NodeId)> = Vec::new();
-    while let Ok(first) = orders.recv() {
-        let mut durable = false;
-        let mut stop = false;
+    /// Ends a turn, or goes on to the next one.
+    fn give_back(&self, goes_on: impl FnOnce(&Queue) -> bool) -> bool {
+        let mut queue = self.queue.lock();
+        queue.running = goes_on(&queue);
+        if !queue.running {
+            self.idle.notify_waiters();
+        }
+        queue.running
+    }
+
+    /// Appends a batch, and tells those who wait; whether there are more.
+    fn append_batch(&self, node: &Arc<Inner>) -> bool {
+        let batch: Vec<Order> = {
+            let orders = &mut self.queue.lock().orders;
+            let most = orders.len().min(BATCH);
+            orders.drain(..most).collect()
+        };
+        let mut waiting: Vec<(Call, NodeId)> = Vec::new();
         let mut targets = BTreeMap::<NodeId, usize>::new();
-        let batch = std::iter::once(first).chain(orders.try_iter().take(BATCH - 1));
-        for order in batch {
-            let Order::Store { target, hint, call, durable: waits } = order else {
-                stop = true;
-                break;
-            };
-            match log.append(target, &hint) {
+        for Order { target, hint, call, durable } in batch {
+            match self.log.append(target, &hint) {
                 Ok(_) => {
                     *targets.entry(target).or_insert(0) += 1;
-                    durable |= waits;
-                    if waits {
-                        kept.push((call, target));
+                    if durable {
+                        waiting.push((call, target));
                     }
                 }
-                Err(error) => fail(node, &error),
+                Err(error) => failed(node, &error),
             }
         }
-        if durable && let Err(error) = log.flush() {
-            fail(node, &error);
-            kept.clear();
+        if !waiting.is_empty()
+            && let Err(error) = self.log.flush()
+        {
+            failed(node, &error);
+            waiting.clear();
         }
-        let Some(node) = node.upgrade() else { return };
         for (target, hints) in targets {
             node.peers.hints_kept(target, hints);
             node.control.tell_hints_kept(target);
         }
-        for (call, target) in kept.drain(..) {
+        for (call, target) in waiting {
             node.step_put(call, PutEvent::HintStored { target });
         }
-        if stop {
-            return;
+        !self.queue.lock().orders.is_empty()
+    }
+}
+
+/// Appends the next batch, as a work, and the one after it as another.
+fn append_next(node: &Arc<Inner>) {
+    let turn = Turn { node: Arc::clone(node), ended: false };
+    node.host.block(Box::new(move || {
+        turn.node.hints.append_batch(&turn.node);
+        turn.end();
+    }));
+}
+
+/// The right to append: one at a time. Given back also when the work panics or is never done.
+struct Turn {
+    node: Arc<Inner>,
+    ended: bool,
+}
+
+impl Turn {
+    fn end(mut self) {
+        self.ended = true;
+        if self.node.hints.give_back(|queue| !queue.orders.is_empty()) {
+            append_next(&self.node);
         }
     }
 }
 
-fn fail(node: &Weak<Inner>, error: &HintError) {
-    tracing::error!(%error, "a hint could not be kept");
-    if let Some(node) = node.upgrade() {
-        node.note_failure(error.to_string());
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.node.hints.give_back(|_| false);
+        }
     }
+}
+
+fn failed(node: &Inner, error: &HintError) {
+    tracing::error!(%error, "a hint could not be kept");
+    node.note_failure(error.to_string());
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use meridian_types::Millis;
 use parking_lot::Mutex;
@@ -27,6 +27,7 @@ pub(crate) struct InFlight<X> {
     shards: [Mutex<BTreeMap<Call, Arc<Mutex<X>>>>; SHARDS],
     next: AtomicU64,
     waiting: AtomicUsize,
+    closed: AtomicBool,
     timers: Timers,
 }
 
@@ -38,6 +39,7 @@ impl<X> InFlight<X> {
             shards: std::array::from_fn(|_| Mutex::default()),
             next: AtomicU64::new(first),
             waiting: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             timers: Timers::default(),
         }
     }
@@ -55,9 +57,21 @@ impl<X> InFlight<X> {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Keeps a request, unless the table is closed: then it ends with whoever holds it.
     pub(crate) fn insert(&self, call: Call, exchange: Arc<Mutex<X>>) {
-        if self.shard(call).lock().insert(call, exchange).is_none() {
+        let mut shard = self.shard(call).lock();
+        // Set before a shard is emptied under its lock, so no request stays behind.
+        if !self.closed.load(Ordering::Relaxed) && shard.insert(call, exchange).is_none() {
             self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets all requests, and takes no more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        for shard in &self.shards {
+            let forgotten = std::mem::take(&mut *shard.lock());
+            self.waiting.fetch_sub(forgotten.len(), Ordering::Relaxed);
         }
     }
 
@@ -93,8 +107,15 @@ impl<X> InFlight<X> {
 /// When each waiting request wants to be woken; one entry each.
 #[derive(Default)]
 pub(crate) struct Timers {
-    due: Mutex<BTreeSet<(Millis, Call)>>,
+    due: Mutex<Due>,
     earlier: Notify,
+}
+
+#[derive(Default)]
+struct Due {
+    calls: BTreeSet<(Millis, Call)>,
+    /// Until when the task that wakes them sleeps; for ever without one.
+    sleeps_until: Option<Millis>,
 }
 
 impl Timers {
@@ -104,27 +125,39 @@ impl Timers {
             return;
         }
         let mut due = self.due.lock();
-        let first = due.first().map(|(at, _)| *at);
         if let Some(at) = from {
-            due.remove(&(at, call));
+            due.calls.remove(&(at, call));
         }
         let Some(at) = to else { return };
-        due.insert((at, call));
-        drop(due);
-        if first.is_none_or(|first| at < first) {
+        due.calls.insert((at, call));
+        if due.sleeps_until.is_none_or(|until| at < until) {
+            due.sleeps_until = Some(at);
+            drop(due);
             self.earlier.notify_one();
         }
     }
 
-    /// Takes one request that is due, or says when the next one is.
+    /// Takes one request that is due, or says until when to sleep: until the next one is due, or
+    /// something earlier comes.
     pub(crate) fn pop_due(&self, now: Millis) -> Result<Call, Option<Millis>> {
         let mut due = self.due.lock();
-        match due.first().copied() {
+        let first = due.calls.first().copied();
+        match first {
             Some((at, call)) if at <= now => {
-                due.pop_first();
+                due.calls.pop_first();
                 Ok(call)
             }
-            first => Err(first.map(|(at, _)| at)),
+            first => {
+                // A later time is slept for once the earlier has come: most requests end long
+                // before their time, and the sleep need not move for each.
+                let next = first.map(|(at, _)| at);
+                let asleep = due.sleeps_until.filter(|until| *until > now);
+                due.sleeps_until = match (next, asleep) {
+                    (Some(next), Some(asleep)) => Some(next.min(asleep)),
+                    (next, asleep) => asleep.or(next),
+                };
+                Err(due.sleeps_until)
+            }
         }
     }
 

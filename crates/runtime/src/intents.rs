@@ -2,7 +2,6 @@
 //! replica is alive to mint them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use meridian_coordinator::Intent as MintIntent;
 use meridian_coordinator::message::{ReplicaReply, ReplicaRequest};
@@ -12,12 +11,11 @@ use meridian_store::{HintError, HintId, Intent, LocalWrite};
 use meridian_transport::Class;
 use meridian_types::{Hlc, NodeId, RowKey, WriteId};
 use meridian_wire::replica::PeerBody;
-use uuid::Uuid;
 
 use crate::node::Inner;
 
 /// How often undelivered intents are tried.
-const TRY_EVERY: Duration = Duration::from_secs(1);
+const TRY_EVERY_MS: u64 = 1_000;
 
 /// Intents that are read from the log at a time.
 const PAGE: usize = 64;
@@ -34,7 +32,7 @@ pub(crate) async fn keep(
     row: RowKey,
     write: LocalWrite,
 ) -> Result<Hlc, RequestError> {
-    let now = crate::clock::now();
+    let now = inner.host.wall();
     let failed = |why: String| RequestError::Storage { why, effect: Effect::Unknown };
     let stamp = inner.store.tick(now).map_err(|error| failed(error.to_string()))?;
     let intent = Intent {
@@ -42,13 +40,12 @@ pub(crate) async fn keep(
         value: write.value,
         expires: write.expires,
         stamp,
-        write_id: write.write_id.unwrap_or_else(fresh_write_id),
+        write_id: write.write_id.unwrap_or_else(|| WriteId(inner.fresh_uuid())),
         created: now,
     };
-    let node = Arc::clone(inner);
-    let kept = tokio::task::spawn_blocking(move || {
-        node.hints.log().append_intent(&intent)?;
-        node.hints.log().flush()
+    let kept = inner.off_thread(move |inner| {
+        inner.hints.log().append_intent(&intent)?;
+        inner.hints.log().flush()
     });
     match kept.await {
         Ok(Ok(())) => Ok(stamp),
@@ -59,27 +56,20 @@ pub(crate) async fn keep(
             inner.note_failure(error.to_string());
             Err(failed(error.to_string()))
         }
-        Err(stopped) => Err(failed(stopped.to_string())),
+        Err(given_up) => Err(failed(given_up.to_string())),
     }
-}
-
-/// A name for a write that came without one.
-fn fresh_write_id() -> WriteId {
-    WriteId(Uuid::now_v7())
 }
 
 /// Brings intents to replicas, for as long as the node runs.
 pub(crate) async fn deliver(inner: Arc<Inner>) {
-    let mut every = tokio::time::interval(TRY_EVERY);
     loop {
-        every.tick().await;
-        if inner.hints.log().counters().intents == 0 {
-            continue;
-        }
-        if let Err(error) = deliver_all(&inner).await {
+        if inner.hints.log().counters().intents > 0
+            && let Err(error) = deliver_all(&inner).await
+        {
             tracing::error!(%error, "intents cannot be read");
             inner.note_failure(error.to_string());
         }
+        inner.host.pause(TRY_EVERY_MS).await;
     }
 }
 

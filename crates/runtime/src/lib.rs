@@ -1,6 +1,7 @@
 //! The driver: clock, timers, links, threads. Carries out what the machines ask for.
 //!
 //! ```text
+//! host           time, chance, tasks, threads and links: tokio's, or a simulated world's
 //! serve/*        requests, resolved to rows
 //!   put get page     each runs its machine where the request arrived
 //!     exchange         waiting machines by call number; stepped by whoever brings the event
@@ -19,27 +20,36 @@
     reason = "driver crate: nothing here depends on iteration order of standard maps"
 )]
 
+mod alarm;
 mod anti_entropy;
 mod background;
 mod catalog;
-mod clock;
 mod control;
 mod error;
 mod exchange;
 mod figures;
 mod get;
 mod hints;
+mod host;
 mod in_flight;
 mod intents;
 mod node;
 mod options;
 mod page;
+mod parts;
 mod peer;
 mod peers;
+mod placements;
 mod put;
 mod serve;
+mod tasks;
+mod tokio_host;
 
 pub use error::{StartError, StopError};
 pub use figures::Condition;
+pub use host::{Host, Linker, Network};
 pub use node::Node;
 pub use options::NodeOptions;
+pub use parts::{Parts, Transport};
+pub use placements::PlacementCache;
+pub use tokio_host::TokioHost;

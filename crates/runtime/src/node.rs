@@ -1,39 +1,41 @@
 //! A node: its store, its links, and the requests that wait between them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use meridian_crdt::TokenKey;
 use meridian_node::{AliveView, LinkEvent, NodeEvent};
-use meridian_store::{HintLog, Hints, Identity, Opened, SledMetadata, Store, StoreError};
+use meridian_store::{HintLog, Identity, Metadata, Opened, Store, StoreError};
 use meridian_telemetry::Metrics;
 use meridian_topology::Topology;
-use meridian_transport::{Class, Handshake, LinkOptions, LinkState, Links, Peer, SendRefused};
+use meridian_transport::{Class, Handshake, LinkState, Peer, SendRefused};
 use meridian_types::{Catalog, DcId, Incarnation, NodeId};
-use meridian_vfs::StdFs;
+use meridian_vfs::Fs;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, oneshot};
+use uuid::{Builder, Uuid};
 
-use crate::catalog::CatalogView;
-use crate::clock::Monotonic;
+use crate::catalog::{CatalogView, Ground};
 use crate::control::{ControlEvent, ControlSender};
 use crate::error::{StartError, StopError};
 use crate::exchange::Exchange;
 use crate::hints::HintKeeper;
+use crate::host::{GivenUp, Host, Network};
 use crate::in_flight::InFlight;
 use crate::options::NodeOptions;
+use crate::parts::Parts;
 use crate::peer::{MAX_BLOCKING, MAX_HANDED, PeerDoor};
 use crate::peers::Peers;
+use crate::tasks::Tasks;
 
 /// A running node. Implements [`meridian_service::Service`].
 pub struct Node {
     pub(crate) inner: Arc<Inner>,
     opened: Opened,
-    tasks: Mutex<JoinSet<()>>,
+    tasks: Mutex<Tasks>,
 }
 
 /// What every task of the node shares.
@@ -42,12 +44,12 @@ pub(crate) struct Inner {
     pub(crate) dc: DcId,
     pub(crate) options: NodeOptions,
     pub(crate) topology: Topology,
+    pub(crate) host: Arc<dyn Host>,
     pub(crate) store: Store,
     pub(crate) catalog: ArcSwap<CatalogView>,
     pub(crate) exchanges: InFlight<Exchange>,
     pub(crate) hints: HintKeeper,
     pub(crate) token_key: TokenKey,
-    pub(crate) clock: Monotonic,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) blocking: Arc<Semaphore>,
     pub(crate) handed: Arc<Semaphore>,
@@ -55,7 +57,7 @@ pub(crate) struct Inner {
     /// Who can be reached: made anew by the control plane at every change.
     pub(crate) alive: ArcSwap<AliveView>,
     pub(crate) control: ControlSender,
-    pub(crate) links: ArcSwapOption<Links>,
+    pub(crate) links: OnceLock<Arc<dyn Network>>,
     stopping: AtomicBool,
     /// The first thing that broke, for the health page.
     failure: Mutex<Option<String>>,
@@ -68,18 +70,34 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Opens the data directory, begins a new incarnation where one is needed, and links up.
+    /// Starts a node in a process of its own: on tokio, with its data in files, linked by sockets.
+    /// See [`Self::start_on`].
     ///
     /// # Errors
     /// See [`StartError`]. The data is as it was.
     pub async fn start(options: NodeOptions, metrics: Arc<Metrics>) -> Result<Self, StartError> {
+        options.topology.node(options.node).ok_or(StartError::NoSuchNode(options.node))?;
+        let parts = Parts::of_process(&options)?;
+        Self::start_on(parts, options, metrics).await
+    }
+
+    /// Opens the store, begins a new incarnation where one is needed, and links up.
+    ///
+    /// # Errors
+    /// See [`StartError`]. The data is as it was.
+    pub async fn start_on(
+        parts: Parts,
+        options: NodeOptions,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
         let topology = options.topology.clone();
         let info = topology.node(options.node).ok_or(StartError::NoSuchNode(options.node))?;
         let (id, dc) = (info.id, info.dc);
-        let (store, hint_log, opened) = open_store(&options)?;
+        let Parts { host, fs, metadata, hints, links } = parts;
+        let (store, opened) = open_store(&options, &*host, fs, metadata)?;
         store.join_catalog(&options.initial_catalog)?;
-        let view = CatalogView::build(&store.catalog(), &topology, &CatalogView::default());
-        let hints: Arc<dyn HintLog> = Arc::new(hint_log);
+        let ground = Ground { me: id, topology: &topology, placements: &options.placements };
+        let view = CatalogView::build(&store.catalog(), ground, &CatalogView::default());
         let peers = Peers::new(id, &topology, &metrics);
         let (control, events) = crate::control::queue();
         let inner = Arc::new(Inner {
@@ -88,29 +106,29 @@ impl Node {
             topology,
             store,
             catalog: ArcSwap::from_pointee(view),
-            exchanges: InFlight::new(random()?),
+            exchanges: InFlight::new(host.random()),
             hints: HintKeeper::new(hints),
             token_key: TokenKey::derive(&options.secret),
-            clock: Monotonic::start(),
             metrics,
             blocking: Arc::new(Semaphore::new(MAX_BLOCKING)),
             handed: Arc::new(Semaphore::new(MAX_HANDED)),
             peers,
             alive: ArcSwap::from_pointee(AliveView::default()),
             control,
-            links: ArcSwapOption::empty(),
+            links: OnceLock::new(),
             stopping: AtomicBool::new(false),
             failure: Mutex::new(None),
+            host,
             options,
         });
-        inner.hints.start(Arc::downgrade(&inner))?;
-        let links = Arc::new(start_links(&inner, opened.incarnation).await?);
-        inner.links.store(Some(Arc::clone(&links)));
+        let inbound = Arc::new(PeerDoor(Arc::downgrade(&inner)));
+        let linked = links.link(inner.handshake(opened.incarnation), inbound).await?;
+        let links = inner.links.get_or_init(|| linked);
         // Only now: what a peer says at once must find the links that answer it.
         links.set_peers(inner.link_peers());
-        drop(links);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(crate::control::run(Arc::clone(&inner), events, random()?));
+        let mut tasks = Tasks::default();
+        let seed = inner.host.random();
+        tasks.spawn(&*inner.host, crate::control::run(Arc::clone(&inner), events, seed));
         crate::background::start(&inner, &mut tasks);
         Ok(Self { inner, opened, tasks: Mutex::new(tasks) })
     }
@@ -124,7 +142,20 @@ impl Node {
     /// Where other nodes reach this one.
     #[must_use]
     pub fn link_address(&self) -> Option<SocketAddr> {
-        self.inner.links.load().as_ref().map(|links| links.local_addr())
+        self.inner.links.get().and_then(|links| links.local_addr())
+    }
+
+    /// The node's store, for a world that drives its log and its jobs itself, and for checks of what
+    /// a replica holds. Reading changes nothing; writing here bypasses replication.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// What waits for other nodes, in the log: for checks.
+    #[must_use]
+    pub fn hints(&self) -> &dyn HintLog {
+        &**self.inner.hints.log()
     }
 
     /// Says that the node is about to stop: new requests are refused from now on, those that run go
@@ -133,22 +164,23 @@ impl Node {
         self.inner.stopping.store(true, Ordering::Release);
     }
 
-    /// Stops: new requests are refused, waiting ones are answered or time out with their clients,
-    /// hints and log are made durable.
+    /// Stops: new requests are refused, and the node's loops and links end. Requests that still
+    /// wait for other nodes are answered that the node stopped; what became of a write is not known
+    /// then. Hints and log are made durable.
     ///
     /// # Errors
     /// See [`StopError`]; the node is stopped all the same.
     pub async fn stop(&self) -> Result<(), StopError> {
         self.announce_stop();
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        drop(tasks);
-        // Where a request still holds them, they end when it does.
-        if let Some(links) = self.inner.links.swap(None).and_then(Arc::into_inner) {
-            links.close().await;
+        drop(std::mem::take(&mut *self.tasks.lock()));
+        if let Some(links) = self.inner.links.get() {
+            Arc::clone(links).close().await;
         }
-        let inner = Arc::clone(&self.inner);
-        let stopped = tokio::task::spawn_blocking(move || {
-            let hints = inner.hints.stop();
+        // Nothing answers or wakes them any more.
+        self.inner.exchanges.close();
+        self.inner.hints.stopped().await;
+        let stopped = self.inner.off_thread(|inner| {
+            let hints = inner.hints.flush_rest(inner);
             let store = inner.store.clone().close();
             hints.map_err(StopError::from).and(store.map_err(StopError::from))
         });
@@ -156,7 +188,39 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A task of the node that waits for one holds the table that it would wait in for ever.
+        self.inner.exchanges.close();
+    }
+}
+
 impl Inner {
+    /// Starts a task beside the others.
+    pub(crate) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.host.spawn(Box::pin(task(Arc::clone(self))));
+    }
+
+    /// Does a work that may wait for the disk; see [`Host::block`].
+    pub(crate) fn block(self: &Arc<Self>, work: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let inner = Arc::clone(self);
+        self.host.block(Box::new(move || work(&inner)));
+    }
+
+    /// Does a work that may wait for the disk, and waits for its result.
+    pub(crate) async fn off_thread<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Arc<Self>) -> T + Send + 'static,
+    ) -> Result<T, GivenUp> {
+        let (sender, receiver) = oneshot::channel();
+        // Whoever asked may have stopped waiting.
+        self.block(move |inner| drop(sender.send(work(inner))));
+        receiver.await.map_err(|_closed| GivenUp)
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -167,9 +231,27 @@ impl Inner {
     }
 
     pub(crate) fn send(&self, to: NodeId, class: Class, message: Bytes) -> Result<(), SendRefused> {
-        match &*self.links.load() {
+        match self.links.get() {
             Some(links) => links.send(to, class, message),
             None => Err(SendRefused::Down),
+        }
+    }
+
+    /// A name that nobody else gives, for a request or a write that came without one.
+    pub(crate) fn fresh_uuid(&self) -> Uuid {
+        let (high, low) = (self.host.random().to_be_bytes(), self.host.random().to_be_bytes());
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&high);
+        random[8..].copy_from_slice(&low[..2]);
+        Builder::from_unix_timestamp_millis(self.host.wall().0, &random).into_uuid()
+    }
+
+    fn handshake(&self, incarnation: Incarnation) -> Handshake {
+        Handshake {
+            cluster: self.options.cluster.clone(),
+            node: self.id,
+            incarnation,
+            protocol: meridian_wire::replica::PROTOCOL,
         }
     }
 
@@ -199,12 +281,7 @@ impl Inner {
         if node == self.id {
             return Some(self.store.actor().incarnation);
         }
-        let links = self.links.load();
-        let states = links.as_ref()?.states();
-        states.into_iter().find(|peer| peer.id == node).and_then(|peer| match peer.state {
-            LinkState::Up { incarnation } => Some(incarnation),
-            LinkState::Down => None,
-        })
+        self.links.get()?.incarnation_of(node)
     }
 
     /// The control plane decides what a link's change means, and publishes who is alive.
@@ -220,8 +297,9 @@ impl Inner {
     pub(crate) fn join_catalog(&self, theirs: &Catalog) -> Result<bool, StoreError> {
         let changed = self.store.join_catalog(theirs)?;
         if changed {
-            self.catalog
-                .rcu(|before| CatalogView::build(&self.store.catalog(), &self.topology, before));
+            let placements = &self.options.placements;
+            let ground = Ground { me: self.id, topology: &self.topology, placements };
+            self.catalog.rcu(|before| CatalogView::build(&self.store.catalog(), ground, before));
             self.control.tell(ControlEvent::CatalogChanged);
         }
         Ok(changed)
@@ -242,7 +320,12 @@ impl Inner {
     }
 }
 
-fn open_store(options: &NodeOptions) -> Result<(Store, Hints, Opened), StartError> {
+fn open_store(
+    options: &NodeOptions,
+    host: &dyn Host,
+    fs: Arc<dyn Fs>,
+    metadata: Arc<dyn Metadata>,
+) -> Result<(Store, Opened), StartError> {
     let topology = &options.topology;
     let info = topology.node(options.node).ok_or(StartError::NoSuchNode(options.node))?;
     let identity = Identity {
@@ -252,41 +335,13 @@ fn open_store(options: &NodeOptions) -> Result<(Store, Hints, Opened), StartErro
         dc: topology.dc_name(info.dc).unwrap_or_default().to_owned(),
         rack: info.rack.clone(),
     };
-    let path = &options.data_dir;
-    let unusable = |cause| StartError::DataDir { path: path.clone(), cause };
-    std::fs::create_dir_all(path).map_err(unusable)?;
-    let metadata = SledMetadata::open(&path.join("meta")).map_err(StoreError::from)?;
-    let hints = Hints::on_sled(&metadata, options.hints)?;
-    let (store, opened) = Store::open(
-        Arc::new(StdFs),
-        &path.join("data"),
-        Arc::new(metadata),
+    Ok(Store::open(
+        fs,
+        &options.data_dir.join("data"),
+        metadata,
         identity,
         options.store.clone(),
-        Incarnation(random()?),
-        crate::clock::now(),
-    )?;
-    Ok((store, hints, opened))
-}
-
-async fn start_links(inner: &Arc<Inner>, incarnation: Incarnation) -> Result<Links, StartError> {
-    let options = &inner.options;
-    let handshake = Handshake {
-        cluster: options.cluster.clone(),
-        node: options.node,
-        incarnation,
-        protocol: meridian_wire::replica::PROTOCOL,
-    };
-    let links = LinkOptions {
-        keep_alive: options.keep_alive,
-        down_after: options.down_after,
-        ..LinkOptions::new(options.listen, handshake, Vec::new())
-    };
-    Ok(Links::start(links, Arc::new(PeerDoor(Arc::downgrade(inner)))).await?)
-}
-
-fn random() -> Result<u64, StartError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(StartError::Randomness)?;
-    Ok(u64::from_be_bytes(bytes))
+        Incarnation(host.random()),
+        host.wall(),
+    )?)
 }

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_store::{HintLimits, StoreOptions};
 use meridian_topology::{KeyspaceMap, Topology};
 use meridian_types::{Catalog, ConsistencyLevel, Limits, NodeId};
+
+use crate::placements::PlacementCache;
 
 /// Everything that a node needs to know to start. Validated by whoever builds it.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct NodeOptions {
     pub store: StoreOptions,
     /// How much is kept for others.
     pub hints: HintLimits,
+    /// Shared by the nodes of one process. A process with one node gives it one of its own.
+    pub placements: Arc<PlacementCache>,
 }
 
 impl NodeOptions {

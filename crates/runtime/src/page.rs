@@ -35,7 +35,7 @@ impl Inner {
         let alive = |node| self.is_alive(node);
         let plan = ReadPlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
         self.check_room()?;
-        let now = self.clock.now();
+        let now = self.host.now();
         let timing = PageTiming { deadline: now.plus(millis(call.timeout)), hedge_at: None };
         let mut actions = PageActions::new();
         let machine = PageMachine::start(&plan, request, timing, &mut actions);
@@ -77,7 +77,7 @@ impl Inner {
         page: &mut PageExchange,
         event: PageEvent,
     ) {
-        let now = self.clock.now();
+        let now = self.host.now();
         let mut actions = PageActions::new();
         page.machine.step(event, now, &mut actions);
         self.perform_page(call, page, actions, now);
@@ -124,8 +124,7 @@ impl Inner {
 
     /// A page reads many blocks, so also the node's own is read on a thread that may wait.
     fn read_own_page(self: &Arc<Self>, call: Call, request: PageRequest) {
-        let inner = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        self.block(move |inner| {
             let from = inner.id;
             let event = match inner.read_page(&request) {
                 ReplicaReply::Page(page) => PageEvent::PageArrived { from, page },

@@ -121,7 +121,7 @@ impl Inner {
                 }
             }
             ReplicaRequest::Page(request) => {
-                self.block(asker, call, trace, move |inner| inner.read_page(&request));
+                self.answer_off_thread(asker, call, trace, move |inner| inner.read_page(&request));
             }
             ReplicaRequest::Mint(intent) => self.mint_intent(asker, call, trace, intent),
             ReplicaRequest::Coordinate(request) => self.coordinate(asker, call, trace, request),
@@ -138,8 +138,7 @@ impl Inner {
         mut write: WriteDelta,
     ) {
         let forward_to = std::mem::take(&mut write.forward_to);
-        let applied =
-            self.store.apply(&write.row, &write.delta, write.write_id, crate::clock::now());
+        let applied = self.store.apply(&write.row, &write.delta, write.write_id, self.host.wall());
         let reply_to = write.reply_to;
         if !forward_to.is_empty() {
             let body = PeerBody::Request(ReplicaRequest::Write(write));
@@ -253,10 +252,9 @@ impl Inner {
         let Ok(permit) = Arc::clone(&self.handed).try_acquire_owned() else {
             return self.answer(asker, call, trace, ReplicaReply::Refused(Refusal::Overloaded));
         };
-        let inner = Arc::clone(self);
         let timeout = self.options.request_timeout;
-        let id = trace.unwrap_or_else(crate::serve::fresh_request_id);
-        tokio::spawn(async move {
+        let id = trace.unwrap_or_else(|| self.fresh_request_id());
+        self.spawn(move |inner| async move {
             let result = inner.serve(CallContext { id, timeout }, request, Handed::On).await;
             inner.answer(asker, call, trace, ReplicaReply::Coordinated(Box::new(result)));
             drop(permit);
@@ -278,18 +276,17 @@ impl Inner {
         };
         let meridian_coordinator::Intent { row, value, expires, context: _, stamp, write_id } =
             intent;
-        let created = crate::clock::now();
+        let created = self.host.wall();
         let kept = meridian_store::Intent { row, value, expires, stamp, write_id, created };
-        let id = trace.unwrap_or_else(crate::serve::fresh_request_id);
+        let id = trace.unwrap_or_else(|| self.fresh_request_id());
         let context = CallContext { id, timeout: self.options.request_timeout };
         let row = kept.row.clone();
         let mint = |_: &RowKey, now| self.store.mint_intent(&kept, now);
         let level = ConsistencyLevel::One;
         let waiting = self.put_minted(&context, &table, row, Some(write_id), level, mint);
-        let inner = Arc::clone(self);
-        tokio::spawn(async move {
+        self.spawn(move |inner| async move {
             let written = match waiting {
-                Ok(waiting) => waiting.answer().await,
+                Ok(waiting) => waiting.written(level).await,
                 Err(error) => Err(error),
             };
             let reply = match written {
@@ -301,7 +298,7 @@ impl Inner {
     }
 
     /// Runs something that may wait for the disk on a thread of its own.
-    fn block(
+    fn answer_off_thread(
         self: &Arc<Self>,
         asker: Asker,
         call: Call,
@@ -311,9 +308,8 @@ impl Inner {
         let Ok(permit) = Arc::clone(&self.blocking).try_acquire_owned() else {
             return self.answer(asker, call, trace, ReplicaReply::Refused(Refusal::Overloaded));
         };
-        let inner = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
-            let reply = work(&inner);
+        self.block(move |inner| {
+            let reply = work(inner);
             inner.answer(asker, call, trace, reply);
             drop(permit);
         });
@@ -334,12 +330,11 @@ impl Inner {
     }
 
     fn repair_asked(self: &Arc<Self>, asker: Asker, call: Call, request: RepairRequest) {
-        let inner = Arc::clone(self);
         let Ok(permit) = Arc::clone(&self.blocking).try_acquire_owned() else {
             let refused = RepairReply::Refused("overloaded".to_owned());
             return self.send_back(asker, call, None, PeerBody::RepairReply(refused));
         };
-        tokio::task::spawn_blocking(move || {
+        self.block(move |inner| {
             let reply = match request {
                 RepairRequest::Compare { keyspace, digest } => {
                     inner.compare_clocks(asker.node, keyspace, digest)
@@ -352,8 +347,7 @@ impl Inner {
     }
 
     fn catalog_said(self: &Arc<Self>, asker: Asker, call: Call, message: CatalogMessage) {
-        let inner = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        self.block(move |inner| {
             let mine = inner.store.catalog();
             let reply = match message {
                 CatalogMessage::Digest(digest) if digest == catalog_digest(&mine) => {

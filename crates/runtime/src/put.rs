@@ -67,7 +67,7 @@ impl Inner {
         self.check_room()?;
         let epoch = epoch_of(placement, self.dc);
         let what = PutWrite { row: row.clone(), write_id, epoch };
-        let now = self.clock.now();
+        let now = self.host.now();
         let timing = PutTiming {
             deadline: now.plus(millis(call.timeout)),
             hint_after_ms: millis(self.options.hint_after),
@@ -76,7 +76,7 @@ impl Inner {
         let machine = PutMachine::start(plan, what, timing, &mut PutActions::new());
         let mut put = Running::new(machine, call.id);
         put.counts_hints = level == ConsistencyLevel::Any;
-        let (event, unsettled) = match mint(&row, crate::clock::now()) {
+        let (event, unsettled) = match mint(&row, self.host.wall()) {
             Ok(minted) => {
                 let unsettled = (!self.store.is_settled(&minted.commit)).then_some(minted.commit);
                 (PutEvent::Minted(minted.delta), unsettled)
@@ -162,7 +162,7 @@ impl Inner {
         put: &mut RunningPut,
         event: PutEvent,
     ) {
-        let now = self.clock.now();
+        let now = self.host.now();
         let mut actions = PutActions::new();
         put.machine.step(event, now, &mut actions);
         self.perform_put(call, put, actions, now);
@@ -195,7 +195,7 @@ impl Inner {
                     }
                     PutAction::StoreHint { target, write } => {
                         let counts = put.counts_hints && !put.is_answered();
-                        self.hints.store(target, write, call, counts);
+                        self.hints.store(self, target, write, call, counts);
                     }
                     PutAction::Reply(result) => {
                         let answer = self.put_answer(&put.machine, result);

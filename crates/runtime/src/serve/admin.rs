@@ -57,7 +57,7 @@ impl Inner {
         if_not_exists: bool,
         define: impl Fn(&mut Catalog, Version) -> Result<(), CatalogError>,
     ) -> Result<Outcome, RequestError> {
-        let version = Version { stamp: super::write::stamp_at(crate::clock::now()), node: self.id };
+        let version = Version { stamp: super::write::stamp_at(self.host.wall()), node: self.id };
         let mut catalog = (*self.store.catalog()).clone();
         match define(&mut catalog, version) {
             Ok(()) => {}
@@ -94,9 +94,8 @@ impl Inner {
         context: &CallContext,
         catalog: Catalog,
     ) -> Result<(), RequestError> {
-        let inner = Arc::clone(self);
         let mine = catalog.clone();
-        let joined = tokio::task::spawn_blocking(move || inner.join_catalog(&mine)).await;
+        let joined = self.off_thread(move |inner| inner.join_catalog(&mine)).await;
         if let Err(error) =
             joined.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()))
         {

@@ -15,7 +15,6 @@ use meridian_service::{CallContext, Effect, Outcome, Request, RequestError, Serv
 use meridian_transport::Class;
 use meridian_types::{ConsistencyLevel, Millis, NodeId, RequestId, TableName};
 use meridian_wire::replica::PeerBody;
-use uuid::Uuid;
 
 use crate::catalog::TableRef;
 use crate::exchange::Lost;
@@ -27,11 +26,6 @@ use crate::put::millis;
 pub(crate) enum Handed {
     No,
     On,
-}
-
-/// A name for a request that came without one.
-pub(crate) fn fresh_request_id() -> RequestId {
-    RequestId(Uuid::now_v7())
 }
 
 impl Service for Node {
@@ -68,6 +62,11 @@ impl Inner {
             Request::ListTables => Ok(self.list_tables()),
             Request::Cluster => Ok(self.cluster()),
         }
+    }
+
+    /// A name for a request that came without one.
+    pub(crate) fn fresh_request_id(&self) -> RequestId {
+        RequestId(self.fresh_uuid())
     }
 
     pub(crate) fn table(&self, name: &TableName) -> Result<Arc<TableRef>, RequestError> {

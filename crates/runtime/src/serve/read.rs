@@ -35,7 +35,16 @@ impl Inner {
 
     pub(crate) fn outcome(&self, table: &TableRef, key: &Bytes, done: &GetDone) -> GetOutcome {
         let context = done.reader.as_ref().map(|context| self.seal(table, key, context));
-        GetOutcome { values: visible_values(&done.row), context }
+        GetOutcome { values: self.visible_values(&done.row), context }
+    }
+
+    /// What a reader sees of a row now.
+    pub(crate) fn visible_values(&self, row: &Row) -> Vec<ReadValue> {
+        let value = |entry: &meridian_crdt::Entry| {
+            let value = entry.value.clone()?;
+            Some(ReadValue { value, stamp: entry.stamp, expires: entry.expires })
+        };
+        row.visible(self.host.wall()).filter_map(value).collect()
     }
 
     pub(crate) fn seal(&self, table: &TableRef, key: &[u8], context: &Context) -> Bytes {
@@ -70,7 +79,7 @@ impl Inner {
         ReplicaRow {
             node: self.name_of(node).to_owned(),
             datacenter: self.dc_name_of(node).to_owned(),
-            values: version.map(|version| visible_values(&version.row)),
+            values: version.map(|version| self.visible_values(&version.row)),
             clock_digest,
         }
     }
@@ -95,13 +104,4 @@ impl Inner {
             Err(lost) => Err(lost.to_string()),
         }
     }
-}
-
-/// What a reader sees of a row now.
-pub(crate) fn visible_values(row: &Row) -> Vec<ReadValue> {
-    let value = |entry: &meridian_crdt::Entry| {
-        let value = entry.value.clone()?;
-        Some(ReadValue { value, stamp: entry.stamp, expires: entry.expires })
-    };
-    row.visible(crate::clock::now()).filter_map(value).collect()
 }

@@ -16,7 +16,6 @@ use meridian_types::RingPosition;
 
 use super::Budget;
 use super::batch::KEYS_AT_ONCE;
-use super::read::visible_values;
 use crate::catalog::TableRef;
 use crate::node::Inner;
 
@@ -51,7 +50,7 @@ impl Inner {
         }
         let table = self.table(&scan.table)?;
         let start = scan.cursor.as_ref().map_or(Ok(RingPosition::default()), position_of)?;
-        let budget = Budget::new(context, self.clock.now());
+        let budget = Budget::new(context, self.host.now());
         let mut progress = Progress { rows: Vec::new(), examined: 0, at: At::After(start) };
         while let At::After(after) = &progress.at {
             let wanted = scan.limit - progress.rows.len();
@@ -59,9 +58,9 @@ impl Inner {
                 break;
             }
             let after = after.clone();
-            let left = budget.left(self.clock.now());
+            let left = budget.left(self.host.now());
             let items = self.next_items(&left, &table, &scan, after, wanted, &mut progress).await?;
-            let left = budget.left(self.clock.now());
+            let left = budget.left(self.host.now());
             progress.rows.extend(self.rows_of(&left, &table, &scan, items).await?);
         }
         let next = match progress.at {
@@ -126,7 +125,7 @@ impl Inner {
                     (key, row)
                 }
             };
-            Ok((key, visible_values(&row)))
+            Ok((key, self.visible_values(&row)))
         };
         let read: Vec<Result<_, RequestError>> =
             stream::iter(items.into_iter().map(row)).buffered(KEYS_AT_ONCE).collect().await;

@@ -10,7 +10,7 @@ use meridian_service::{
     Request, RequestError, Touch, TouchOutcome,
 };
 use meridian_store::{LocalWrite, WriteContext};
-use meridian_types::{ConflictPolicy, ConsistencyLevel, Hlc, Millis, TableName};
+use meridian_types::{ConflictPolicy, ConsistencyLevel, Hlc, Millis, TableName, WriteId};
 
 use super::{Budget, Handed, read_level};
 use crate::catalog::TableRef;
@@ -26,7 +26,7 @@ impl Inner {
     pub(crate) async fn put(
         self: &Arc<Self>,
         context: &CallContext,
-        put: Put,
+        mut put: Put,
         handed: Handed,
     ) -> Result<Outcome, RequestError> {
         let table = self.check_write(&put.table, &put.item)?;
@@ -34,6 +34,8 @@ impl Inner {
             Route::Here => self.put_here(context, &table, put).await.map(Outcome::Put),
             Route::HandTo(node) => {
                 let level = put.consistency;
+                // Named here, so that it is minted once however often it arrives there.
+                put.item.write_id.get_or_insert_with(|| WriteId(self.fresh_uuid()));
                 self.hand_to(context, node, level, Request::Put(put)).await
             }
             Route::StoreIntent => self.keep_intent(&table, put.item).await.map(Outcome::Put),
@@ -73,7 +75,7 @@ impl Inner {
         handed: Handed,
     ) -> Result<Outcome, RequestError> {
         let Touch { table, key, expiry, consistency } = touch;
-        let budget = Budget::new(context, self.clock.now());
+        let budget = Budget::new(context, self.host.now());
         let before = self.value_before(context, &table, &key, consistency).await?;
         let value = match before.values.as_slice() {
             [] => return Ok(Outcome::Touched(TouchOutcome::default())),
@@ -95,7 +97,7 @@ impl Inner {
             write_id: None,
         };
         let put = Put { table, item, condition: None, consistency, with_context: false };
-        let left = budget.left(self.clock.now());
+        let left = budget.left(self.host.now());
         self.put(&left, put, handed).await?;
         Ok(Outcome::Touched(TouchOutcome { existed: true, changed: true }))
     }
@@ -132,7 +134,7 @@ impl Inner {
         put: Put,
     ) -> Result<PutOutcome, RequestError> {
         let Put { table: name, item, condition, consistency, with_context } = put;
-        let budget = Budget::new(context, self.clock.now());
+        let budget = Budget::new(context, self.host.now());
         let before = if condition.is_some() || item.expiry == Expiry::Keep {
             Some(self.value_before(context, &name, &item.key, consistency).await?)
         } else {
@@ -148,8 +150,9 @@ impl Inner {
             return Ok(PutOutcome { applied: false, existed, ..PutOutcome::default() });
         }
         let ResolvedWrite { key, write } = self.resolve(table, item, before.as_ref())?;
-        let left = budget.left(self.clock.now());
-        let written = self.put_row(&left, table, key.clone(), write, consistency)?.answer().await?;
+        let left = budget.left(self.host.now());
+        let waiting = self.put_row(&left, table, key.clone(), write, consistency)?;
+        let written = waiting.written(consistency).await?;
         let context = with_context.then(|| self.seal(table, &key, &written.context));
         Ok(PutOutcome { applied: true, existed, context, stamp: written.done.stamp })
     }
@@ -161,7 +164,7 @@ impl Inner {
         before: Option<&GetOutcome>,
     ) -> Result<ResolvedWrite, RequestError> {
         let PutItem { key, value, expiry, context, write_id } = item;
-        let now = crate::clock::now();
+        let now = self.host.wall();
         let expires = match expiry {
             Expiry::At(at) => Some(at),
             Expiry::Never => None,
