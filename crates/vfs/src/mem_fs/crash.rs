@@ -1,12 +1,13 @@
 //! What a power cut leaves: everything synced, and of the rest whatever the choice says.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::{Inode, InodeRef, MemFs};
+use super::{Inode, InodeRef, MemFs, NameChange, Names};
 
 /// Bytes that a disk writes in one piece.
 const SECTOR: usize = 512;
@@ -71,15 +72,37 @@ pub(super) fn clone(fs: &MemFs, choice: CrashChoice) -> MemFs {
         let copy = copies.entry(identity).or_insert_with(|| survivor(&inode, choice, &mut draw));
         live.insert(path, copy.clone());
     }
-    let after = MemFs::new();
-    {
-        let mut fresh = after.shared.names.lock();
-        fresh.durable = live.clone();
-        fresh.live = live;
-        fresh.dirs = names.dirs.clone();
-    }
-    after.shared.syncs.store(fs.sync_points(), Ordering::SeqCst);
-    after
+    let (durable, dirs) = (live.clone(), names.dirs.clone());
+    made(fs, Names { live, durable, dirs, ..Names::default() })
+}
+
+/// A file system of its own, with the same number of syncs behind it and the same quota.
+fn made(from: &MemFs, names: Names) -> MemFs {
+    let fs = MemFs::new();
+    *fs.shared.names.lock() = names;
+    fs.shared.syncs.store(from.sync_points(), Ordering::SeqCst);
+    fs.set_quota(from.quota());
+    fs
+}
+
+pub(super) fn fork(fs: &MemFs) -> MemFs {
+    let names = fs.shared.names.lock();
+    let mut copies: BTreeMap<usize, InodeRef> = BTreeMap::new();
+    // A file that is live, durable and in a pending change is one file there as well.
+    let mut copy = |inode: &InodeRef| {
+        let new = || Arc::new(Mutex::new(inode.lock().clone()));
+        copies.entry(Arc::as_ptr(inode).addr()).or_insert_with(new).clone()
+    };
+    let mut copies_of = |names: &BTreeMap<PathBuf, InodeRef>| -> BTreeMap<PathBuf, InodeRef> {
+        names.iter().map(|(path, inode)| (path.clone(), copy(inode))).collect()
+    };
+    let (live, durable) = (copies_of(&names.live), copies_of(&names.durable));
+    let pending = names.pending.iter().map(|change| match change {
+        NameChange::Link(path, inode) => NameChange::Link(path.clone(), copy(inode)),
+        other => other.clone(),
+    });
+    let pending = pending.collect();
+    made(fs, Names { live, durable, pending, dirs: names.dirs.clone(), ..Names::default() })
 }
 
 /// A file as the disk has it after the cut; all of that is durable from now on.

@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::{File, Fs, IoError, LockGuard, Op};
 
 mod crash;
+mod space;
 
 pub use crash::CrashChoice;
 
 /// A file's bytes, shared by its names and its open handles.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inode {
     data: Vec<u8>,
     /// Where the next append goes; behind it is room.
@@ -129,9 +130,13 @@ struct Shared {
     names: Mutex<Names>,
     hook: Mutex<Option<Hook>>,
     syncs: AtomicU64,
+    /// Most bytes of all files together.
+    quota: Mutex<Option<u64>>,
+    is_off: AtomicBool,
 }
 
-/// A file system in memory. Clones share it; [`MemFs::crash_clone`] makes another one.
+/// A file system in memory. Clones share it; [`MemFs::crash_clone`] and [`MemFs::fork`] make another
+/// one.
 #[derive(Clone, Default)]
 pub struct MemFs {
     shared: Arc<Shared>,
@@ -173,6 +178,27 @@ impl MemFs {
         crash::clone(self, choice)
     }
 
+    /// Another file system with the same files: what is at risk here is at risk there. Nobody has
+    /// anything open in it, and nobody holds its lock.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        crash::fork(self)
+    }
+
+    /// Takes the power from whoever uses it: every operation fails from now on and changes nothing,
+    /// and so does the sync that a hook is called for at this moment. What is on the disk stays
+    /// there for [`MemFs::crash_clone`].
+    pub fn cut_power(&self) {
+        self.shared.is_off.store(true, Ordering::SeqCst);
+    }
+
+    fn check_power(&self, op: Op, path: &Path) -> Result<(), IoError> {
+        if self.shared.is_off.load(Ordering::SeqCst) {
+            return Err(IoError::new(op, path, io::Error::other("there is no power")));
+        }
+        Ok(())
+    }
+
     /// Flips one bit of a file in place, durable part included: bit rot.
     ///
     /// # Errors
@@ -208,7 +234,8 @@ impl MemFs {
     }
 
     /// Runs a sync with the hook before and after it, called without any lock held.
-    fn synced(&self, path: &Path, sync: impl FnOnce()) {
+    fn synced(&self, op: Op, path: &Path, sync: impl FnOnce()) -> Result<(), IoError> {
+        self.check_power(op, path)?;
         let number = self.shared.syncs.fetch_add(1, Ordering::SeqCst) + 1;
         let hook = self.shared.hook.lock().clone();
         let call = |moment| {
@@ -217,8 +244,10 @@ impl MemFs {
             }
         };
         call(SyncMoment::Before);
+        self.check_power(op, path)?;
         sync();
         call(SyncMoment::After);
+        self.check_power(op, path)
     }
 }
 
@@ -240,22 +269,17 @@ impl File for MemFile {
             let cause = io::Error::new(io::ErrorKind::PermissionDenied, "opened for reading");
             return Err(IoError::new(Op::Append, &self.path, cause));
         }
-        self.inode.lock().append(bytes);
-        Ok(())
+        self.fs.check_power(Op::Append, &self.path)?;
+        self.fs.append(&self.path, &self.inode, bytes)
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), IoError> {
-        let mut inode = self.inode.lock();
-        let len = usize::try_from(bytes).ok().and_then(|bytes| inode.end.checked_add(bytes));
-        let too_large = || io::Error::from(io::ErrorKind::StorageFull);
-        let len = len.ok_or_else(|| IoError::new(Op::Reserve, &self.path, too_large()))?;
-        let end = inode.end;
-        inode.data.truncate(end);
-        inode.data.resize(len, 0);
-        Ok(())
+        self.fs.check_power(Op::Reserve, &self.path)?;
+        self.fs.reserve(&self.path, &self.inode, bytes)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize, IoError> {
+        self.fs.check_power(Op::Read, &self.path)?;
         let inode = self.inode.lock();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(inode.data.len());
         let n = buf.len().min(inode.data.len() - start);
@@ -264,13 +288,13 @@ impl File for MemFile {
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
-        self.fs.synced(&self.path, || {
+        self.fs.synced(Op::Sync, &self.path, || {
             self.inode.lock().sync();
-        });
-        Ok(())
+        })
     }
 
     fn len(&self) -> Result<u64, IoError> {
+        self.fs.check_power(Op::Length, &self.path)?;
         Ok(self.inode.lock().data.len() as u64)
     }
 }
@@ -291,6 +315,7 @@ impl Drop for MemLock {
 
 impl Fs for MemFs {
     fn create(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        self.check_power(Op::Create, path)?;
         let inode = InodeRef::default();
         let mut names = self.shared.names.lock();
         names.live.insert(path.to_path_buf(), inode.clone());
@@ -300,10 +325,12 @@ impl Fs for MemFs {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        self.check_power(Op::Open, path)?;
         Ok(self.handle(path, self.find(path, Op::Open)?, false))
     }
 
     fn open_append(&self, path: &Path) -> Result<Arc<dyn File>, IoError> {
+        self.check_power(Op::Open, path)?;
         let inode = self.find(path, Op::Open)?;
         {
             let mut inode = inode.lock();
@@ -313,6 +340,7 @@ impl Fs for MemFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.check_power(Op::Rename, from)?;
         let mut names = self.shared.names.lock();
         let inode = names.live.remove(from).ok_or_else(|| missing(Op::Rename, from))?;
         names.live.insert(to.to_path_buf(), inode);
@@ -321,6 +349,7 @@ impl Fs for MemFs {
     }
 
     fn remove(&self, path: &Path) -> Result<(), IoError> {
+        self.check_power(Op::Remove, path)?;
         let mut names = self.shared.names.lock();
         names.live.remove(path).ok_or_else(|| missing(Op::Remove, path))?;
         names.pending.push(NameChange::Unlink(path.to_path_buf()));
@@ -328,6 +357,7 @@ impl Fs for MemFs {
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<PathBuf>, IoError> {
+        self.check_power(Op::List, dir)?;
         let names = self.shared.names.lock();
         if !names.dirs.contains(dir) && !names.live.keys().any(|path| path.starts_with(dir)) {
             return Err(missing(Op::List, dir));
@@ -337,13 +367,14 @@ impl Fs for MemFs {
     }
 
     fn create_dir_all(&self, dir: &Path) -> Result<(), IoError> {
+        self.check_power(Op::CreateDir, dir)?;
         let mut names = self.shared.names.lock();
         names.dirs.extend(dir.ancestors().map(Path::to_path_buf));
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<(), IoError> {
-        self.synced(dir, || {
+        self.synced(Op::SyncDir, dir, || {
             let mut names = self.shared.names.lock();
             let Names { durable, pending, .. } = &mut *names;
             pending.retain(|change| {
@@ -353,11 +384,11 @@ impl Fs for MemFs {
                 }
                 !covered
             });
-        });
-        Ok(())
+        })
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<(), IoError> {
+        self.check_power(Op::Link, from)?;
         let mut names = self.shared.names.lock();
         let inode = names.live.get(from).cloned().ok_or_else(|| missing(Op::Link, from))?;
         if names.live.contains_key(to) {
@@ -370,11 +401,13 @@ impl Fs for MemFs {
     }
 
     fn exists(&self, path: &Path) -> Result<bool, IoError> {
+        self.check_power(Op::Exists, path)?;
         let names = self.shared.names.lock();
         Ok(names.live.contains_key(path) || names.dirs.contains(path))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>, IoError> {
+        self.check_power(Op::Lock, path)?;
         if !self.shared.names.lock().locked.insert(path.to_path_buf()) {
             let cause = io::Error::new(io::ErrorKind::WouldBlock, "somebody else has it open");
             return Err(IoError::new(Op::Lock, path, cause));
