@@ -209,6 +209,7 @@ impl Db {
     ///
     /// # Errors
     /// [`Error::Poisoned`]: whether it is durable is unknown until the database is opened again.
+    /// [`Error::WouldWait`]: the log has a driver.
     pub fn wait(&self, commit: &Commit) -> Result<(), Error> {
         self.core.log.wait(commit.seqno())
     }
@@ -220,8 +221,8 @@ impl Db {
     }
 
     /// Calls `call` when [`Db::wait`] would return: at once on this thread if it holds already,
-    /// otherwise on the WAL thread, all of a group together. `call` must be quick and must not
-    /// call the database.
+    /// otherwise on the WAL thread (or that of [`crate::LogDriver`]), all of a group together.
+    /// `call` must be quick and must not call the database.
     pub fn on_settled(&self, commit: &Commit, call: Box<dyn FnOnce(Result<(), Error>) + Send>) {
         self.core.log.on_settled(commit.seqno(), call);
     }

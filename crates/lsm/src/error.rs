@@ -1,6 +1,6 @@
 //! What can go wrong, in four kinds: the disk lied (`Corruption`), the disk failed (`Io`), the
-//! caller erred (`Invalid…`, `TreeDropped`, `Merge…`), and the engine stopped (`Poisoned`,
-//! `Stalled`).
+//! caller erred (`Invalid…`, `TreeDropped`, `Merge…`, `WouldWait`), and the engine stopped
+//! (`Poisoned`, `Stalled`).
 
 use std::path::PathBuf;
 
@@ -54,6 +54,10 @@ pub enum Error {
         /// The last failure.
         cause: String,
     },
+    /// The log has a driver ([`crate::LogDriver`]), and the call would have to wait for it. Nothing
+    /// was written; what was to be waited for goes on. Let the driver write or sync first.
+    #[error("the call would have to wait for the driver of the log")]
+    WouldWait,
     /// The caller asked for something that can never work. Nothing was changed.
     #[error("invalid argument: {what}")]
     InvalidArgument {

@@ -62,6 +62,7 @@ pub use care::inspect;
 pub use care::repair::{RepairReport, RepairedTree, SetAside, repair};
 pub use care::verify::VerifyProgress;
 pub use commit::Commit;
+pub use commit::driver::{LogDriver, Unsynced};
 pub use commit::log::WalStats;
 pub use db::Db;
 pub use error::Error;

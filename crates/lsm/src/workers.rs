@@ -187,7 +187,7 @@ fn write_and_sync(core: &Core, unsynced_since: &mut Option<Instant>) -> Result<(
         return log.lead();
     }
     log.write_pending()?;
-    let Some(batches) = log.unsynced() else {
+    let Some((batches, _bytes)) = log.unsynced() else {
         *unsynced_since = None;
         return Ok(());
     };

@@ -9,7 +9,7 @@ use super::settle::Waiters;
 use crate::error::Error;
 use crate::key::Seqno;
 use crate::options::{SyncPolicy, WAL_BUFFER_BYTES, WAL_SEGMENT_SEALED_BYTES};
-use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wal::format::CHUNK_HEADER;
 use crate::wal::writer::{Refused, WalWriter};
@@ -23,6 +23,17 @@ const SPARE_BYTES: usize = 4 << 20;
 
 /// How long the WAL thread leaves a full disk alone before it tries again.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who sees to it that what is queued reaches the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeper {
+    /// Each writer, within its call.
+    Writers = 0,
+    /// The WAL thread.
+    Thread = 1,
+    /// Whoever holds the driver, when it is called. Nobody may wait for that.
+    Driver = 2,
+}
 
 /// The end of the file. Exclusive: whoever has it writes.
 pub(super) struct Tail {
@@ -49,7 +60,8 @@ pub(crate) struct Log {
     /// The segment ends as soon as it is large enough.
     ends_soon: AtomicBool,
     durable: AtomicU64,
-    has_thread: AtomicBool,
+    /// A [`Keeper`].
+    keeper: AtomicU8,
     pub(super) waiters: Waiters,
     poison: OnceLock<Error>,
     /// Whether `CommitQueue::full` is set.
@@ -90,7 +102,7 @@ impl Log {
                 synced: 0,
             }),
             durable: AtomicU64::new(last),
-            has_thread: AtomicBool::new(false),
+            keeper: AtomicU8::new(Keeper::Writers as u8),
             waiters: Waiters::default(),
             poison: OnceLock::new(),
             is_full: AtomicBool::new(false),
@@ -141,15 +153,19 @@ impl Log {
     /// Takes the commit lock, once there is room in the buffer.
     pub(crate) fn queue(&self) -> Result<MutexGuard<'_, CommitQueue>, Error> {
         if self.is_full() {
-            if !self.has_thread() {
+            if self.keeper() == Keeper::Writers {
                 self.write_pending()?;
             }
             self.check_full()?;
         }
         let mut queue = self.queue.lock();
         self.check()?;
-        while queue.bytes() > WAL_BUFFER_BYTES && self.has_thread() {
-            self.space.wait(&mut queue);
+        while queue.bytes() > WAL_BUFFER_BYTES {
+            match self.keeper() {
+                Keeper::Writers => break,
+                Keeper::Thread => self.space.wait(&mut queue),
+                Keeper::Driver => return Err(Error::WouldWait),
+            }
             self.check()?;
         }
         Ok(queue)
@@ -171,11 +187,15 @@ impl Log {
         if gathered {
             self.gathered.notify_one();
         }
-        if self.has_thread() {
-            if wake {
-                self.work.notify_one();
+        match self.keeper() {
+            Keeper::Writers => {}
+            Keeper::Thread => {
+                if wake {
+                    self.work.notify_one();
+                }
+                return Ok(());
             }
-            return Ok(());
+            Keeper::Driver => return Ok(()),
         }
         match self.write_inline() {
             // It is numbered and stays in the buffer; the next one is refused.
@@ -278,8 +298,12 @@ impl Log {
         self.queue.lock().group_of(seqno)
     }
 
-    pub(super) fn has_thread(&self) -> bool {
-        self.has_thread.load(Ordering::SeqCst)
+    pub(super) fn keeper(&self) -> Keeper {
+        match self.keeper.load(Ordering::SeqCst) {
+            1 => Keeper::Thread,
+            2 => Keeper::Driver,
+            _ => Keeper::Writers,
+        }
     }
 
     /// Writes what is in the buffer to the file.
@@ -439,13 +463,19 @@ impl Log {
 impl Log {
     pub(crate) fn thread_starts(&self) -> bool {
         self.queue.lock().stopping = false;
-        !self.has_thread.swap(true, Ordering::SeqCst)
+        self.begins(Keeper::Thread)
+    }
+
+    /// Whether nobody kept it.
+    fn begins(&self, keeper: Keeper) -> bool {
+        let (from, to) = (Keeper::Writers as u8, keeper as u8);
+        self.keeper.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// From here writers write themselves. A writer that saw the thread pushed its batch before
     /// this takes the commit lock, so the last write below finds it.
     pub(crate) fn thread_ends(&self) -> Result<(), Error> {
-        self.has_thread.store(false, Ordering::SeqCst);
+        self.keeper.store(Keeper::Writers as u8, Ordering::SeqCst);
         self.space.notify_all();
         let ended = self.sync();
         self.settle_all();
@@ -481,9 +511,29 @@ impl Log {
         }
     }
 
-    /// How many batches were written since the last sync; `None` if nothing was.
-    pub(crate) fn unsynced(&self) -> Option<u32> {
+    /// What was written since the last sync: batches and bytes; `None` if nothing was.
+    pub(crate) fn unsynced(&self) -> Option<(u32, u64)> {
         let tail = self.tail.lock();
-        (tail.wal.unsynced_bytes() > 0).then_some(tail.batches_unsynced)
+        let bytes = tail.wal.unsynced_bytes();
+        (bytes > 0).then_some((tail.batches_unsynced, bytes))
+    }
+}
+
+/// What the driver does.
+impl Log {
+    /// Whether there is one from now on: nobody else may keep the log.
+    pub(crate) fn driver_begins(&self) -> bool {
+        self.begins(Keeper::Driver)
+    }
+
+    /// From here writers write themselves. Nothing is written now: a process that dies writes
+    /// nothing either.
+    pub(crate) fn driver_ends(&self) {
+        self.keeper.store(Keeper::Writers as u8, Ordering::SeqCst);
+    }
+
+    /// Whether something is queued.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire) > 0
     }
 }

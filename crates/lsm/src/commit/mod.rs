@@ -7,7 +7,7 @@
 //!    on other threads or done. So a reader that sees a batch sees everything older.
 //! 4. The WAL thread swaps the buffer against an empty one and writes it as one chunk; the sync
 //!    policy says when that is followed by a sync. Without a WAL thread, steps 4 and 1 happen on
-//!    the writer's thread.
+//!    the writer's thread; with a driver, step 4 happens when that one is called.
 //! 5. With `Always`, a waiter that finds the end of the log free writes and syncs what has
 //!    gathered itself: alone, it is spared two changes of threads, a third of the time of a sync.
 //!    Otherwise it sleeps; the group that gathered meanwhile is the WAL thread's, so that no
@@ -36,6 +36,7 @@ use crate::sync::MutexGuard;
 use crate::tree::Tree;
 use queue::CommitQueue;
 
+pub(crate) mod driver;
 pub(crate) mod log;
 mod queue;
 pub(crate) mod settle;

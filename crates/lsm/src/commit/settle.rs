@@ -4,7 +4,7 @@
 //! had it looks at the queue after letting go of it, and wakes the WAL thread if something is there;
 //! that one does not sleep while something is queued. So somebody always writes the sleeper's group.
 
-use super::log::Log;
+use super::log::{Keeper, Log};
 use super::queue::Group;
 use crate::error::Error;
 use crate::key::Seqno;
@@ -51,8 +51,10 @@ impl Log {
         while !self.is_settled(seqno) {
             self.check()?;
             self.check_full()?;
-            if !self.has_thread() {
-                return self.sync_to(seqno);
+            match self.keeper() {
+                Keeper::Writers => return self.sync_to(seqno),
+                Keeper::Driver => return Err(Error::WouldWait),
+                Keeper::Thread => {}
             }
             if !self.try_lead(seqno)? {
                 self.sleep(seqno);
@@ -66,13 +68,13 @@ impl Log {
         let bed = self.waiters.bed(self.group_of(seqno));
         let wakes = bed.load(Ordering::Acquire);
         let awake = self.is_settled(seqno) || self.poisoned().is_some() || self.is_full();
-        if !awake && self.has_thread() {
+        if !awake && self.keeper() == Keeper::Thread {
             atomic_wait::wait(bed, wakes);
         }
     }
 
     pub(crate) fn on_settled(&self, seqno: Seqno, call: OnSettled) {
-        if !self.is_settled(seqno) && !self.has_thread() {
+        if !self.is_settled(seqno) && self.keeper() == Keeper::Writers {
             return call(self.sync_to(seqno));
         }
         let mut calls = self.waiters.calls.lock();

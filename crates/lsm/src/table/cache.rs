@@ -9,11 +9,12 @@
 //! Those of large tables are in partitions, which stay as well while they are few, and are blocks
 //! like others beyond that.
 
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::block::Block;
 use super::filter::Filter;
@@ -114,8 +115,38 @@ impl Weighter<(u64, u64), Cached> for Weight {
     }
 }
 
+/// Hashes a place. Without a seed of its own, so that two runs that ask for the same places find
+/// and miss the same ones: nobody chooses file numbers and offsets to our harm. Folded products, as
+/// in wyhash (Wang, 2019).
+#[derive(Clone, Copy, Debug, Default)]
+struct PlaceHasher(u64);
+
+/// Odd, with bits that look random: digits of the golden ratio and of pi.
+const FOLDS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0x2436_3f84_a088_5a33];
+
+impl Hasher for PlaceHasher {
+    fn write_u64(&mut self, part: u64) {
+        let (low, high) = (self.0 ^ FOLDS[1] ^ part).carrying_mul(FOLDS[0], 0);
+        self.0 = low ^ high;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(size_of::<u64>()) {
+            let mut part = [0; size_of::<u64>()];
+            part[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(part));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Places = BuildHasherDefault<PlaceHasher>;
+
 pub(crate) struct BlockCache {
-    blocks: Cache<(u64, u64), Cached, Weight>,
+    blocks: Cache<(u64, u64), Cached, Weight, Places>,
     bound: u64,
     pinned: Mutex<u64>,
     hits: AtomicU64,
@@ -141,7 +172,13 @@ impl BlockCache {
     pub(crate) fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / USUAL_BLOCK).unwrap_or(usize::MAX).max(16);
         Self {
-            blocks: Cache::with_weighter(items, bytes, Weight),
+            blocks: Cache::with(
+                items,
+                bytes,
+                Weight,
+                Places::default(),
+                DefaultLifecycle::default(),
+            ),
             bound: bytes,
             pinned: Mutex::new(0),
             hits: AtomicU64::new(0),
@@ -294,7 +331,29 @@ impl Drop for Pinned {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
+
+    #[test]
+    fn neighbours_are_spread_and_always_in_the_same_way() {
+        let hash = |place: (u64, u64)| Places::default().hash_one(place);
+        assert_eq!(hash((7, 4096)), 0x49a1_2977_bf60_097a);
+        // As chance would, or better: of 4096 places in as many buckets, by their first bits and by
+        // their last ones, 37 % of the buckets stay empty.
+        let mut used = [vec![false; 4096], vec![false; 4096]];
+        for place in 0..4096u64 {
+            let hash = hash((1 + place % 8, place / 8 * 4096));
+            let bits = [hash >> 52, hash & 4095];
+            for (used, bits) in used.iter_mut().zip(bits) {
+                used[usize::try_from(bits).unwrap()] = true;
+            }
+        }
+        for used in used {
+            let used = used.iter().filter(|used| **used).count();
+            assert!(used > 2480, "{used}");
+        }
+    }
 
     #[test]
     fn what_is_pinned_takes_room_from_the_blocks() {
