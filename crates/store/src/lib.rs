@@ -96,10 +96,10 @@ pub use hints::{
 };
 pub use identity::{Identity, require_new_incarnation};
 pub use metadata::{MemMetadata, Metadata, MetadataError, SledMetadata};
-pub use options::StoreOptions;
+pub use options::{LogMode, StoreOptions};
 pub use store::{
     Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED, Store,
     StorePage, StoreStats, TableStats, VnodePage, WriteContext,
 };
 
-pub use meridian_lsm::{Commit, SyncPolicy};
+pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

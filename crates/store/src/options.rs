@@ -10,6 +10,18 @@ use meridian_types::{HlcClock, Partitioner};
 
 use crate::error::StoreError;
 
+/// Who writes the log of a store's writes to its file and syncs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogMode {
+    /// A thread of its own. A store without workers has none: as [`Self::Inline`] then.
+    #[default]
+    Threads,
+    /// Whoever writes, within the call; and whoever asks when a commit is settled. Without workers.
+    Inline,
+    /// Whoever has [`crate::Store::log_driver`], when it is called. Without workers.
+    Driven,
+}
+
 /// The settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -36,6 +48,8 @@ pub struct StoreOptions {
     /// the log is written by whoever writes, and [`crate::Store::poll_job`] does the rest, so that
     /// a simulation is deterministic. Default 2.
     pub workers: usize,
+    /// Who writes the log. Default [`LogMode::Threads`].
+    pub log: LogMode,
     /// How keys become tokens; fixed for the life of the data directory.
     pub partitioner: Partitioner,
     /// The base-2 logarithm of the number of vnodes; fixed for the life of the data directory.
@@ -54,6 +68,7 @@ impl Default for StoreOptions {
             write_id_table_bytes: 16 << 20,
             write_id_ttl_ms: 5 * 60 * 1000,
             workers: 2,
+            log: LogMode::default(),
             partitioner: Partitioner::default(),
             vnode_bits: 8,
         }
@@ -75,6 +90,14 @@ impl StoreOptions {
             given: u64::from(self.vnode_bits),
             allowed: format!("use 0 to {}", VnodeCount::MAX.ilog2()),
         })
+    }
+
+    pub(crate) fn check_log(&self) -> Result<(), StoreError> {
+        if self.log == LogMode::Threads || self.workers == 0 {
+            return Ok(());
+        }
+        let allowed = format!("use 0 where the log is kept as {:?}", self.log);
+        Err(StoreError::InvalidOption { option: "workers", given: self.workers as u64, allowed })
     }
 
     pub(crate) fn db(&self) -> DbOptions {

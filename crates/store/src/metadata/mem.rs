@@ -39,7 +39,41 @@ impl MemMetadata {
     #[must_use]
     pub fn crash_clone(&self) -> Self {
         let durable = self.state.lock().durable.clone();
-        let state = State { live: durable.clone(), durable, ..State::default() };
+        Self::of(State { live: durable.clone(), durable, ..State::default() })
+    }
+
+    /// The metadata as a power cut now may leave them: of the changes that were not flushed any
+    /// number of the first ones is there, drawn from the seed, and none behind those. `sled` keeps
+    /// one log, and what it reads back is a beginning of it.
+    #[must_use]
+    pub fn crash_clone_keeping(&self, seed: u64) -> Self {
+        let state = self.state.lock();
+        let mut durable = state.durable.clone();
+        let most = state.unflushed.len() as u64 + 1;
+        // No more than there are, so it is a `usize`.
+        let kept = usize::try_from(mixed(seed) % most).unwrap_or(0);
+        for (name, key, value) in state.unflushed.iter().take(kept).cloned() {
+            apply(&mut durable, &name, key, value);
+        }
+        Self::of(State { live: durable.clone(), durable, ..State::default() })
+    }
+
+    /// Other metadata with the same content: what is at risk here is at risk there. They work, also
+    /// where these are made to fail.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let State { live, durable, unflushed, failing: _ } = &*self.state.lock();
+        let (live, durable, unflushed) = (live.clone(), durable.clone(), unflushed.clone());
+        Self::of(State { live, durable, unflushed, failing: false })
+    }
+
+    /// Changes that no flush has covered.
+    #[must_use]
+    pub fn unflushed(&self) -> usize {
+        self.state.lock().unflushed.len()
+    }
+
+    fn of(state: State) -> Self {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -60,6 +94,14 @@ impl MemMetadata {
     fn meta(&self) -> MemTree {
         MemTree { name: META_TREE.to_owned(), metadata: self.clone() }
     }
+}
+
+/// Spreads a seed over all bits (SplitMix64; Steele, Lea, Flood 2014).
+fn mixed(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use meridian_crdt::{Actor, ConflictPolicy, Row, RowVersion, VnodeClock};
-use meridian_lsm::{Commit, Db, Snapshot, Tree, Workers};
+use meridian_lsm::{Commit, Db, LogDriver, Snapshot, Tree, Workers};
 use meridian_topology::VnodeCount;
 use meridian_types::{
     Catalog, Hlc, KeyspaceId, Limits, Millis, Partitioner, RowKey, TableDef, TableId, Token,
@@ -76,6 +76,8 @@ struct Inner {
     catalog_change: Mutex<()>,
     closed: AtomicBool,
     workers: Mutex<Option<Workers>>,
+    /// Until somebody takes it.
+    driver: Mutex<Option<LogDriver>>,
     counters: Counters,
 }
 
@@ -182,6 +184,8 @@ impl Store {
     ///
     /// # Errors
     /// The log cannot be written: whether the commit is durable is unknown, and the node must stop.
+    /// With [`crate::LogMode::Driven`], for a commit that is not settled,
+    /// [`meridian_lsm::Error::WouldWait`].
     pub fn wait(&self, commit: &Commit) -> Result<(), StoreError> {
         Ok(self.inner.db.wait(commit)?)
     }
@@ -193,13 +197,27 @@ impl Store {
     }
 
     /// Calls `call` when [`Self::wait`] would return: at once on this thread if it holds already,
-    /// otherwise on the thread that writes the log. `call` must be quick and must not use the store.
+    /// otherwise on the thread that writes the log, or that of its driver. `call` must be quick and
+    /// must not use the store.
     pub fn on_settled(
         &self,
         commit: &Commit,
         call: Box<dyn FnOnce(Result<(), meridian_lsm::Error>) + Send>,
     ) {
         self.inner.db.on_settled(commit, call);
+    }
+
+    /// The log of a store that was opened with [`crate::LogMode::Driven`], for the first who asks.
+    /// It keeps the data directory open, also when the store is dropped.
+    #[must_use]
+    pub fn log_driver(&self) -> Option<LogDriver> {
+        self.inner.driver.lock().take()
+    }
+
+    /// Tells the storage engine the time, for the removal of expired rows. Stores with workers
+    /// look at the clock themselves; the others know the time that they were opened at.
+    pub fn set_time(&self, now: Millis) {
+        self.inner.db.set_time(now.0);
     }
 
     /// Makes everything written so far durable, whatever the sync policy.

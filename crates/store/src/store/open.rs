@@ -9,7 +9,7 @@ use meridian_vfs::Fs;
 use super::*;
 use crate::identity::{self, Identity, Record};
 use crate::merge::{RecordMerge, RowMerge};
-use crate::options::{CLOCKS_MEMTABLE_BYTES, StoreOptions};
+use crate::options::{CLOCKS_MEMTABLE_BYTES, LogMode, StoreOptions};
 use crate::records::{self, AHEAD_KEY, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_KEY, MARK_KEY};
 
 /// What a start found.
@@ -47,6 +47,7 @@ impl Store {
         now: Millis,
     ) -> Result<(Self, Opened), StoreError> {
         let count = options.vnode_count()?;
+        options.check_log()?;
         let actor_node = identity.node;
         let record = Record::new(identity, &options);
         if let Some(recorded) = identity::load_record(&*metadata)? {
@@ -62,6 +63,7 @@ impl Store {
             record: "list of trees".to_owned(),
             cause: "the tree of the clocks is missing".to_owned(),
         })?;
+        db.set_time(now.0);
         let found = Found::load(&clocks, &record, dir)?;
         let last = Life::load(&*metadata)?;
         let life = Life::next(last, found.life, recovery.clean_shutdown, fresh_incarnation);
@@ -83,6 +85,7 @@ impl Store {
             catalog_change: Mutex::new(()),
             closed: AtomicBool::new(false),
             workers: Mutex::new(None),
+            driver: Mutex::new(None),
             counters: Counters::default(),
             db,
             clocks,
@@ -93,11 +96,7 @@ impl Store {
         inner.configure_orphans()?;
         inner.install(Arc::new(catalog))?;
         inner.begin_life(&record)?;
-        if options.workers > 0 {
-            let workers =
-                Workers::start(&inner.db, options.workers).map_err(StoreError::Threads)?;
-            *inner.workers.lock() = Some(workers);
-        }
+        inner.begin_work(&options)?;
         Ok((Self { inner: Arc::new(inner) }, opened))
     }
 
@@ -120,6 +119,7 @@ impl Store {
         inner.db.write(batch)?;
         let workers = inner.workers.lock().take();
         drop(workers);
+        drop(inner.driver.lock().take());
         inner.db.clone().close()?;
         Life { closed: true, ..inner.life }.save(&*inner.metadata)
     }
@@ -192,6 +192,17 @@ impl Inner {
                 let config = TreeConfig::new(name).with_merge(Arc::new(RowMerge::new(policy)));
                 self.db.create_tree(config)?;
             }
+        }
+        Ok(())
+    }
+
+    fn begin_work(&self, options: &StoreOptions) -> Result<(), StoreError> {
+        if options.workers > 0 {
+            let workers = Workers::start(&self.db, options.workers).map_err(StoreError::Threads)?;
+            *self.workers.lock() = Some(workers);
+        }
+        if options.log == LogMode::Driven {
+            *self.driver.lock() = self.db.log_driver();
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 mod basics;
 mod compaction;
 mod damage;
+mod driven;
 mod lives;
 mod model;
 mod pulls;
