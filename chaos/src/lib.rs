@@ -14,8 +14,10 @@
 //! - Nothing passes a cut link, not even the end of a connection.
 #![deny(missing_docs)]
 
+pub mod fault;
 pub mod history;
 mod proxy;
+pub mod scenario;
 pub mod sim;
 
 pub use proxy::{Conditions, LinkProxies, ProxyError, ProxySpec, WayStatus};
