@@ -74,6 +74,13 @@ pub enum StoreError {
         /// The vnode.
         vnode: VnodeId,
     },
+    /// Too many dots are given out to writes that are kept elsewhere. Nothing was reserved: ask
+    /// another replica, or later.
+    #[error("{limit} dots are reserved already")]
+    TooManyReserved {
+        /// The limit in force.
+        limit: usize,
+    },
     /// A stored row cannot be read. It is there, and must never be taken for a missing one.
     #[error(transparent)]
     Corrupt(Box<CorruptRow>),

@@ -8,9 +8,9 @@
 //!
 //! Every start draws a random number, its *life*, and writes it into the storage engine and the
 //! metadata. A start keeps the incarnation of the last one only if the last one was closed in
-//! order, by the engine's account and by the metadata's, and both name the same life. So a new
-//! incarnation begins after a crash, when either side was wiped, and when either was put back from
-//! a copy of another life. It is durable before the start returns, so before its first dot.
+//! order, by the engine's account and by the metadata's, both name the same life, and no
+//! dot was given out that had not come back (rule 14). So a new incarnation begins after a crash,
+//! when either side was wiped, and when either was put back from a copy of another life. It is durable before the start returns, so before its first dot.
 //!
 //! A copy of a whole, tidily closed node that is put back cannot be told from the node itself;
 //! whoever restores one calls [`crate::require_new_incarnation`].
@@ -54,6 +54,7 @@ pub(crate) struct Record {
 const IDENTITY_VERSION: u8 = 1;
 const LIFE_VERSION: u8 = 1;
 const LIFE_CLOSED: u8 = 0x01;
+const LIFE_RESERVED: u8 = 0x02;
 
 const IDENTITY_KEY: &[u8] = b"store/identity";
 const LIFE_KEY: &[u8] = b"store/life";
@@ -134,11 +135,15 @@ pub(crate) struct Life {
     /// The start's own random number.
     pub(crate) life: u64,
     pub(crate) closed: bool,
+    /// Whether dots were reserved when it was closed: the next start does not know which.
+    pub(crate) reserved: bool,
 }
 
 impl Life {
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut out = vec![LIFE_VERSION, if self.closed { LIFE_CLOSED } else { 0 }];
+        let closed = if self.closed { LIFE_CLOSED } else { 0 };
+        let reserved = if self.reserved { LIFE_RESERVED } else { 0 };
+        let mut out = vec![LIFE_VERSION, closed | reserved];
         out.extend_from_slice(&self.incarnation.0.to_be_bytes());
         out.extend_from_slice(&self.life.to_be_bytes());
         out
@@ -149,13 +154,14 @@ impl Life {
             let mut reader = Reader::new(bytes);
             check_version(&mut reader, "life", LIFE_VERSION)?;
             let flags = reader.u8("flags of a life")?;
-            if flags & !LIFE_CLOSED != 0 {
+            if flags & !(LIFE_CLOSED | LIFE_RESERVED) != 0 {
                 return Err(reader.invalid("flags of a life"));
             }
             let incarnation = Incarnation(reader.fixed_u64("incarnation")?);
             let life = reader.fixed_u64("life")?;
             reader.finish()?;
-            Ok(Self { incarnation, life, closed: flags & LIFE_CLOSED != 0 })
+            let (closed, reserved) = (flags & LIFE_CLOSED != 0, flags & LIFE_RESERVED != 0);
+            Ok(Self { incarnation, life, closed, reserved })
         };
         read().map_err(|cause| StoreError::record("life", &cause))
     }
@@ -178,10 +184,11 @@ impl Life {
         engine_closed: bool,
         fresh: Incarnation,
     ) -> Self {
-        let unbroken =
-            last.filter(|last| last.closed && engine_closed && engine_life == Some(last.life));
+        let unbroken = last.filter(|last| {
+            last.closed && !last.reserved && engine_closed && engine_life == Some(last.life)
+        });
         let incarnation = unbroken.map_or(fresh, |last| last.incarnation);
-        Self { incarnation, life: fresh.0, closed: false }
+        Self { incarnation, life: fresh.0, closed: false, reserved: false }
     }
 }
 
@@ -246,8 +253,12 @@ mod tests {
             "010163ac020475732d31027573016\
              10c736c6f742d6d75726d75723308"
         );
-        let life = Life { incarnation: Incarnation(0x0102), life: 0x0304, closed: true };
+        let incarnation = Incarnation(0x0102);
+        let life = Life { incarnation, life: 0x0304, closed: true, reserved: false };
         assert_eq!(hex(&life.to_bytes()), "010100000000000001020000000000000304");
+        let reserved = Life { reserved: true, ..life };
+        assert_eq!(hex(&reserved.to_bytes()), "010300000000000001020000000000000304");
+        assert_eq!(Life::from_bytes(&reserved.to_bytes()).unwrap(), reserved);
         assert_eq!(Life::from_bytes(&life.to_bytes()).unwrap(), life);
         assert_eq!(Record::from_bytes(&record().to_bytes()).unwrap(), record());
     }
@@ -272,10 +283,12 @@ mod tests {
     #[test]
     fn the_incarnation_is_kept_only_over_an_unbroken_tidy_stop() {
         let fresh = Incarnation(9);
-        let last = Life { incarnation: Incarnation(1), life: 5, closed: true };
+        let last = Life { incarnation: Incarnation(1), life: 5, closed: true, reserved: false };
         let next = |last, engine, closed| Life::next(last, engine, closed, fresh).incarnation.0;
         assert_eq!(next(Some(last), Some(5), true), 1);
         assert_eq!(next(Some(Life { closed: false, ..last }), Some(5), true), 9, "a crash");
+        let reserved = Life { reserved: true, ..last };
+        assert_eq!(next(Some(reserved), Some(5), true), 9, "dots were given out");
         assert_eq!(next(Some(last), Some(5), false), 9, "a crash of the engine");
         assert_eq!(next(Some(last), Some(4), true), 9, "an older copy of the engine");
         assert_eq!(next(Some(last), None, true), 9, "the engine was wiped");

@@ -84,6 +84,7 @@ mod merge;
 mod metadata;
 mod options;
 mod records;
+mod reservations;
 mod stamps;
 mod store;
 mod vnodes;
@@ -98,8 +99,8 @@ pub use identity::{Identity, require_new_incarnation};
 pub use metadata::{MemMetadata, Metadata, MetadataError, SledMetadata};
 pub use options::{LogMode, StoreOptions};
 pub use store::{
-    Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED, Store,
-    StorePage, StoreStats, TableStats, VnodePage, WriteContext,
+    Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
+    ReservedDot, Store, StorePage, StoreStats, TableStats, VnodePage, WriteContext,
 };
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

@@ -280,9 +280,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What a life of the log says adds up, and what it gave up is told.
 fn check_accounts(log: &Hints, given_up: &mut BTreeSet<NodeId>) -> Result<(), TestCaseError> {
-    let HintCounters {
-        found, stored, delivered, superseded, expired, dropped, damaged, ..
-    } = log.counters();
+    let HintCounters { found, stored, delivered, superseded, expired, dropped, damaged, .. } =
+        log.counters();
     let waiting: u64 = log.counts().values().sum();
     let left = delivered + superseded + expired + dropped + damaged;
     prop_assert_eq!(found + stored, left + waiting);

@@ -22,6 +22,7 @@ use crate::identity::Life;
 use crate::key::{self, StoredKey};
 use crate::merge::SharedPolicy;
 use crate::metadata::Metadata;
+use crate::reservations::Reservations;
 use crate::stamps::{Carried, Stamps};
 use crate::vnodes::Vnodes;
 use crate::write_ids::WriteIds;
@@ -31,12 +32,14 @@ mod join;
 mod open;
 mod page;
 mod pull;
+mod reserve;
 mod stats;
 mod write;
 
 pub use open::Opened;
 pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
 pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
+pub use reserve::ReservedDot;
 pub use stats::{StoreStats, TableStats};
 pub use write::{Applied, LocalWrite, Minted, WriteContext};
 
@@ -55,7 +58,8 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Lock order: catalog change, vnode, then stamps or a stripe of write ids, then those of the
+/// Lock order: catalog change, vnode, then stamps, a stripe of write ids or
+/// the reservations, then those of the
 /// storage engine.
 struct Inner {
     db: Db,
@@ -72,6 +76,7 @@ struct Inner {
     floor: Hlc,
     stamps: Stamps,
     write_ids: WriteIds,
+    reservations: Reservations,
     view: ArcSwap<View>,
     catalog_change: Mutex<()>,
     closed: AtomicBool,

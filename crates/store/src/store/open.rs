@@ -71,6 +71,7 @@ impl Store {
         let opened = opened(&life, last, &found, &recovery);
         let inner = Inner {
             stamps: Stamps::new(found.mark, options.max_clock_ahead_ms, now),
+            reservations: Reservations::default(),
             write_ids: WriteIds::new(options.write_id_table_bytes, options.write_id_ttl_ms),
             actor: Actor { node: actor_node, incarnation: life.incarnation },
             view: ArcSwap::from_pointee(View {
@@ -121,7 +122,9 @@ impl Store {
         drop(workers);
         drop(inner.driver.lock().take());
         inner.db.clone().close()?;
-        Life { closed: true, ..inner.life }.save(&*inner.metadata)
+        // A dot that was given out is known to nobody here afterwards; another life cannot reuse it.
+        let reserved = !inner.reservations.is_empty();
+        Life { closed: true, reserved, ..inner.life }.save(&*inner.metadata)
     }
 }
 

@@ -108,6 +108,9 @@ impl Store {
         }
         let carried = inner.stamps.observe(delta.entry.stamp, now)?;
         let commit = inner.store_delta(&place, &mut vnode, delta, None, carried)?;
+        if delta.entry.dot.actor == inner.actor {
+            inner.reservations.remove((row.keyspace, row.vnode, delta.entry.dot.counter));
+        }
         if let Some(id) = write_id {
             inner.write_ids.note(id, row.table, place.token, delta, now);
         }
@@ -154,8 +157,9 @@ impl Inner {
         Ok(Minted { delta, retried: false, commit })
     }
 
-    fn next_dot(&self, row: &RowKey, vnode: &Vnode) -> Result<Dot, StoreError> {
-        let next = vnode.clock().highest(self.actor).checked_add(1);
+    pub(super) fn next_dot(&self, row: &RowKey, vnode: &Vnode) -> Result<Dot, StoreError> {
+        let reserved = self.reservations.highest(row.keyspace, row.vnode);
+        let next = vnode.clock().highest(self.actor).max(reserved).checked_add(1);
         let counter =
             next.ok_or(StoreError::CountersExhausted { keyspace: row.keyspace, vnode: row.vnode })?;
         Ok(Dot::new(self.actor, counter))

@@ -12,6 +12,7 @@ mod driven;
 mod lives;
 mod model;
 mod pulls;
+mod reservations;
 mod threads;
 
 use std::collections::BTreeMap;
