@@ -12,6 +12,8 @@
 pub enum Mutation {
     /// A replica acknowledges a write before its log has settled it.
     AckBeforeSettled,
+    /// Of a datacenter only a minority is hurt at one time (the simulator's own rule).
+    BudgetIgnored,
     /// A quorum is one replica.
     QuorumOfOne,
 }
