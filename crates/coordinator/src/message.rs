@@ -92,7 +92,7 @@ pub struct PageRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ReplicaReply {
     /// The delta is applied, as durably as the sync policy says.
-    Written,
+    Written(Written),
     /// The row.
     Row(RowVersion),
     /// The digest of the row's entries.
@@ -105,6 +105,16 @@ pub enum ReplicaReply {
     Coordinated(Box<Result<Outcome, RequestError>>),
     /// The replica did not do it, and changed nothing unless it says so.
     Refused(Refusal),
+}
+
+/// What a replica says of a delta that it has applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Whether it had the delta before.
+    pub known: bool,
+    /// In answers to hints: how many hints the replica bears under way from the asker at once. It
+    /// asks for a pause by 0.
+    pub credit: Option<u32>,
 }
 
 /// A page of a replica's rows.

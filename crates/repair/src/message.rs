@@ -13,6 +13,9 @@ pub enum RepairRequest {
         keyspace: KeyspaceId,
         /// Digest over the clocks of all shared vnodes, in their order.
         digest: u128,
+        /// Whether the asker gave up hints for the asked, which therefore lacks writes that no
+        /// hint will bring.
+        gaps: bool,
     },
     /// A page of the rows that the puller lacks.
     Pull(PullRequest),

@@ -43,9 +43,9 @@ pub(crate) fn shares(inner: &Inner) -> Vec<(NodeId, KeyspaceId)> {
 /// Does what the machine asks for, in a task of its own.
 pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
     match action {
-        AntiEntropyAction::Compare { peer, keyspace } => {
+        AntiEntropyAction::Compare { peer, keyspace, gaps } => {
             inner.spawn(move |inner| async move {
-                let event = match compare(&inner, peer, keyspace).await {
+                let event = match compare(&inner, peer, keyspace, gaps).await {
                     Some(differing) => {
                         inner.peers.compared(peer, differing.is_empty());
                         AntiEntropyEvent::Compared { peer, keyspace, differing }
@@ -74,10 +74,15 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
     }
 }
 
-async fn compare(inner: &Arc<Inner>, peer: NodeId, keyspace: KeyspaceId) -> Option<Vec<VnodeId>> {
+async fn compare(
+    inner: &Arc<Inner>,
+    peer: NodeId,
+    keyspace: KeyspaceId,
+    gaps: bool,
+) -> Option<Vec<VnodeId>> {
     let mine = digests(inner, keyspace, peer).await?;
     let digest = combined_digest(mine.iter().copied());
-    let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest });
+    let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps });
     match inner.ask(peer, Class::Background, None, body, COMPARE_TIMEOUT_MS).await {
         Ok(PeerBody::RepairReply(RepairReply::Same)) => Some(Vec::new()),
         Ok(PeerBody::RepairReply(RepairReply::Differs(theirs))) => Some(differing(&mine, &theirs)),

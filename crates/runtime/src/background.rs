@@ -82,6 +82,7 @@ async fn expire_hints(inner: Arc<Inner>) {
         let expired = inner.off_thread(|inner| inner.hints.log().expire(inner.host.wall()));
         match expired.await {
             Ok(Ok(by_target)) => {
+                inner.tell_given_up();
                 for (target, hints) in by_target {
                     tracing::warn!(
                         peer = inner.name_of(target),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta};
+use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta, Written};
 use meridian_node::{
     AntiEntropyEvent, AntiEntropyOptions, HandoffAction, HandoffEvent, LivenessChange, Node,
     NodeAction, NodeEvent,
@@ -120,7 +120,8 @@ impl Control {
             }
             ControlEvent::Node(event) => {
                 if let NodeEvent::Handoff(
-                    HandoffEvent::Delivered { target, id } | HandoffEvent::Refused { target, id },
+                    HandoffEvent::Delivered { target, id, .. }
+                    | HandoffEvent::Refused { target, id },
                 ) = &event
                 {
                     self.loaded.remove(&(*target, HintId(id.0)));
@@ -184,7 +185,9 @@ impl Control {
                     }
                 }
             }
-            HandoffAction::Remove { target, ids } => remove(&self.inner, target, &ids),
+            HandoffAction::Remove { target, delivered, superseded } => {
+                remove(&self.inner, target, &delivered, &superseded);
+            }
         }
     }
 
@@ -205,7 +208,11 @@ fn load(inner: &Arc<Inner>, target: NodeId, after: Option<HintId>, limit: usize)
     inner.block(move |inner| {
         let page = inner.hints.log().page(target, after, limit, HINT_PAGE_BYTES);
         let event = match page {
-            Ok(hints) => ControlEvent::Loaded { target, after, hints },
+            Ok(hints) => {
+                // One that was damaged was given up.
+                inner.tell_given_up();
+                ControlEvent::Loaded { target, after, hints }
+            }
             Err(error) => {
                 tracing::error!(%error, "hints cannot be read");
                 inner.note_failure(error.to_string());
@@ -237,18 +244,30 @@ fn deliver(inner: &Arc<Inner>, target: NodeId, id: meridian_node::HintId, hint: 
         let body = PeerBody::Request(ReplicaRequest::Write(write));
         let answer = inner.ask(target, Class::Background, None, body, HINT_TIMEOUT_MS).await;
         let event = match answer {
-            Ok(PeerBody::Reply(ReplicaReply::Written)) => HandoffEvent::Delivered { target, id },
+            Ok(PeerBody::Reply(ReplicaReply::Written(Written { known, credit }))) => {
+                HandoffEvent::Delivered { target, id, known, credit }
+            }
             _ => HandoffEvent::Refused { target, id },
         };
         inner.control.tell(ControlEvent::Node(NodeEvent::Handoff(event)));
     });
 }
 
-fn remove(inner: &Arc<Inner>, target: NodeId, ids: &[meridian_node::HintId]) {
-    let ids: Vec<HintId> = ids.iter().map(|id| HintId(id.0)).collect();
-    inner.peers.delivered(target, ids.len());
+fn remove(
+    inner: &Arc<Inner>,
+    target: NodeId,
+    delivered: &[meridian_node::HintId],
+    superseded: &[meridian_node::HintId],
+) {
+    let of = |ids: &[meridian_node::HintId]| ids.iter().map(|id| HintId(id.0)).collect::<Vec<_>>();
+    let (delivered, superseded) = (of(delivered), of(superseded));
+    inner.peers.delivered(target, delivered.len() + superseded.len());
     inner.block(move |inner| {
-        if let Err(error) = inner.hints.log().remove(target, &ids, Fulfilment::Delivered) {
+        let log = inner.hints.log();
+        let removed = log
+            .remove(target, &delivered, Fulfilment::Delivered)
+            .and_then(|()| log.remove(target, &superseded, Fulfilment::Superseded));
+        if let Err(error) = removed {
             tracing::error!(%error, "delivered hints cannot be removed; they are delivered again");
             inner.note_failure(error.to_string());
         }

@@ -2,7 +2,7 @@
 
 use meridian_lsm::TreeStats;
 use meridian_store::StoreStats;
-use meridian_telemetry::StorageGauge;
+use meridian_telemetry::{HintFate, StorageGauge};
 use meridian_transport::ClassStats;
 use meridian_types::TableId;
 use prometheus_client::metrics::counter::Counter;
@@ -98,7 +98,28 @@ impl Inner {
             peer.metrics.link_up.set(i64::from(self.is_alive(peer.id)));
         }
         self.show_links();
-        self.show_storage(&self.store.stats());
+        self.show_hints();
+        let storage = self.store.stats();
+        self.show_storage(&storage);
+        let in_flight = 1000 * self.exchanges.len() / MAX_IN_FLIGHT;
+        self.hint_credit.follow(storage.engine.stall_permille, in_flight as u64);
+    }
+
+    fn show_hints(&self) {
+        let log = self.hints.log();
+        let counted = log.counters();
+        for (fate, hints) in [
+            (HintFate::Found, counted.found),
+            (HintFate::Stored, counted.stored + self.hints.dropped()),
+            (HintFate::Delivered, counted.delivered),
+            (HintFate::Superseded, counted.superseded),
+            (HintFate::Expired, counted.expired),
+            (HintFate::Dropped, counted.dropped + self.hints.dropped()),
+            (HintFate::Damaged, counted.damaged),
+            (HintFate::Pending, log.counts().values().sum()),
+        ] {
+            self.metrics.hints().set(fate, hints);
+        }
     }
 
     /// The links count for themselves; the metrics follow.

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use meridian_coordinator::PutEvent;
 use meridian_coordinator::message::WriteDelta;
-use meridian_store::{Hint, HintError, HintLog};
+use meridian_node::{AntiEntropyEvent, NodeEvent};
+use meridian_store::{Hint, HintError, HintLog, Undelivered};
 use meridian_types::NodeId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::control::ControlEvent;
 use crate::in_flight::Call;
 use crate::node::Inner;
 
@@ -45,6 +47,8 @@ struct Queue {
     /// Whether a work is on its way that will look here again.
     running: bool,
     stopped: bool,
+    /// Hints that found no room.
+    given_up: Undelivered,
 }
 
 impl HintKeeper {
@@ -68,6 +72,8 @@ impl HintKeeper {
         let mut queue = self.queue.lock();
         if queue.stopped || queue.orders.len() == MAX_QUEUED {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            // Told by the work that makes room.
+            queue.given_up.entry(target).or_default().insert(Some(hint.row.keyspace));
             return;
         }
         queue.orders.push_back(Order { target, hint, call, durable });
@@ -91,6 +97,15 @@ impl HintKeeper {
     /// Hints that are not in the log yet.
     pub(crate) fn queued(&self) -> usize {
         self.queue.lock().orders.len()
+    }
+
+    /// Where hints were given up since this was last asked, for whatever reason.
+    fn take_given_up(&self) -> Undelivered {
+        let mut given_up = std::mem::take(&mut self.queue.lock().given_up);
+        for (target, keyspaces) in self.log.take_undelivered() {
+            given_up.entry(target).or_default().extend(keyspaces);
+        }
+        given_up
     }
 
     pub(crate) fn log(&self) -> &Arc<dyn HintLog> {
@@ -151,6 +166,7 @@ impl HintKeeper {
             failed(node, &error);
             waiting.clear();
         }
+        node.tell_given_up();
         for (target, hints) in targets {
             node.peers.hints_kept(target, hints);
             node.control.tell_hints_kept(target);
@@ -190,6 +206,18 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if !self.ended {
             self.node.hints.give_back(|_| false);
+        }
+    }
+}
+
+impl Inner {
+    /// Lets the replicas compare for which hints were given up.
+    pub(crate) fn tell_given_up(&self) {
+        for (peer, keyspaces) in self.hints.take_given_up() {
+            for keyspace in keyspaces {
+                let given_up = AntiEntropyEvent::HintsGivenUp { peer, keyspace };
+                self.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(given_up)));
+            }
         }
     }
 }

@@ -108,5 +108,5 @@ async fn mint_at(inner: &Arc<Inner>, replica: NodeId, intent: Intent) -> bool {
     let intent = MintIntent { row, value, expires, context, stamp, write_id };
     let body = PeerBody::Request(ReplicaRequest::Mint(intent));
     let answer = inner.ask(replica, Class::Background, None, body, TIMEOUT_MS).await;
-    matches!(answer, Ok(PeerBody::Reply(ReplicaReply::Written)))
+    matches!(answer, Ok(PeerBody::Reply(ReplicaReply::Written(_))))
 }

@@ -25,6 +25,7 @@ mod anti_entropy;
 mod background;
 mod catalog;
 mod control;
+mod credit;
 mod error;
 mod exchange;
 mod figures;

@@ -20,6 +20,7 @@ use uuid::{Builder, Uuid};
 
 use crate::catalog::{CatalogView, Ground};
 use crate::control::{ControlEvent, ControlSender};
+use crate::credit::HintCredit;
 use crate::error::{StartError, StopError};
 use crate::exchange::Exchange;
 use crate::hints::HintKeeper;
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) catalog: ArcSwap<CatalogView>,
     pub(crate) exchanges: InFlight<Exchange>,
     pub(crate) hints: HintKeeper,
+    pub(crate) hint_credit: HintCredit,
     pub(crate) token_key: TokenKey,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) blocking: Arc<Semaphore>,
@@ -108,6 +110,7 @@ impl Node {
             catalog: ArcSwap::from_pointee(view),
             exchanges: InFlight::new(host.random()),
             hints: HintKeeper::new(hints),
+            hint_credit: HintCredit::new(),
             token_key: TokenKey::derive(&options.secret),
             metrics,
             blocking: Arc::new(Semaphore::new(MAX_BLOCKING)),

@@ -9,15 +9,18 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use meridian_coordinator::message::{
     PageReply, PageRequest, PageRow, ReadKind, Refusal, ReplicaReply, ReplicaRequest, WriteDelta,
+    Written,
 };
 use meridian_coordinator::page::PageEvent;
 use meridian_coordinator::{GetEvent, PutEvent};
+use meridian_node::{AntiEntropyEvent, NodeEvent};
 use meridian_repair::message::{RepairReply, RepairRequest};
 use meridian_service::CallContext;
 use meridian_transport::{Class, Inbound, LinkState};
 use meridian_types::{ConsistencyLevel, NodeId, RequestId, RowKey};
 use meridian_wire::replica::{CatalogMessage, CatalogReply, PeerBody, PeerMessage, catalog_digest};
 
+use crate::control::ControlEvent;
 use crate::exchange::Exchange;
 use crate::in_flight::Call;
 use crate::node::Inner;
@@ -138,6 +141,7 @@ impl Inner {
         mut write: WriteDelta,
     ) {
         let forward_to = std::mem::take(&mut write.forward_to);
+        let hinted = write.hinted;
         let applied = self.store.apply(&write.row, &write.delta, write.write_id, self.host.wall());
         let reply_to = write.reply_to;
         if !forward_to.is_empty() {
@@ -153,7 +157,8 @@ impl Inner {
         }
         match applied {
             Ok(applied) => {
-                let written = ReplicaReply::Written;
+                let credit = hinted.then(|| self.hint_credit.get());
+                let written = ReplicaReply::Written(Written { known: !applied.new, credit });
                 let class = asker.class;
                 self.answer_when_settled(reply_to, class, call, trace, written, &applied.commit);
             }
@@ -217,7 +222,7 @@ impl Inner {
         let Some(exchange) = self.exchanges.get(call) else { return };
         let mut exchange = exchange.lock();
         match (&mut *exchange, reply) {
-            (Exchange::Put(put), ReplicaReply::Written) => {
+            (Exchange::Put(put), ReplicaReply::Written(_)) => {
                 self.step_put_locked(call, put, PutEvent::ReplicaAcked { from });
             }
             (Exchange::Put(put), ReplicaReply::Refused(refusal)) => {
@@ -290,7 +295,7 @@ impl Inner {
                 Err(error) => Err(error),
             };
             let reply = match written {
-                Ok(_) => ReplicaReply::Written,
+                Ok(_) => ReplicaReply::Written(Written::default()),
                 Err(error) => ReplicaReply::Refused(Refusal::Storage(error.to_string())),
             };
             inner.answer(asker, call, trace, reply);
@@ -336,7 +341,11 @@ impl Inner {
         };
         self.block(move |inner| {
             let reply = match request {
-                RepairRequest::Compare { keyspace, digest } => {
+                RepairRequest::Compare { keyspace, digest, gaps } => {
+                    if gaps {
+                        let told = AntiEntropyEvent::ToldOfGaps { peer: asker.node, keyspace };
+                        inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(told)));
+                    }
                     inner.compare_clocks(asker.node, keyspace, digest)
                 }
                 RepairRequest::Pull(request) => inner.serve_pull(&request),
@@ -376,7 +385,7 @@ fn get_events(from: NodeId, reply: ReplicaReply) -> impl Iterator<Item = GetEven
             Some(GetEvent::ReadRefused { from, refusal: refusal.clone() }),
             Some(GetEvent::RepairRefused { from, refusal }),
         ),
-        ReplicaReply::Written | ReplicaReply::Page(_) | ReplicaReply::Coordinated(_) => {
+        ReplicaReply::Written(_) | ReplicaReply::Page(_) | ReplicaReply::Coordinated(_) => {
             (None, None)
         }
     };

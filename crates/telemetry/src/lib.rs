@@ -12,6 +12,7 @@
 #![deny(missing_docs)]
 
 mod doors;
+mod hints;
 mod histogram;
 mod metrics;
 mod names;
@@ -21,6 +22,7 @@ pub mod span;
 mod storage;
 
 pub use doors::{Door, DoorMetrics};
+pub use hints::{HintFate, HintMetrics};
 pub use histogram::{Histogram, Snapshot};
 pub use metrics::Metrics;
 pub use peers::{PeerMetrics, Peers};

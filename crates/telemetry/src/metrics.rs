@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 
 use crate::doors::Doors;
 use crate::names::PREFIX;
-use crate::{Door, DoorMetrics, Peers, RepairMetrics, Requests, StorageMetrics};
+use crate::{Door, DoorMetrics, HintMetrics, Peers, RepairMetrics, Requests, StorageMetrics};
 
 /// All metrics of one node, behind one registry.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Metrics {
     peers: Peers,
     repairs: RepairMetrics,
     storage: StorageMetrics,
+    hints: HintMetrics,
 }
 
 impl Default for Metrics {
@@ -40,7 +41,9 @@ impl Metrics {
         let storage = StorageMetrics::default();
         storage.register(&mut registry);
         let repairs = RepairMetrics::registered(&mut registry);
-        Self { registry, requests, doors, peers, repairs, storage }
+        let hints = HintMetrics::default();
+        hints.register(&mut registry);
+        Self { registry, requests, doors, peers, repairs, storage, hints }
     }
 
     /// Latencies and errors of requests, by operation and level.
@@ -65,6 +68,12 @@ impl Metrics {
     #[must_use]
     pub fn repairs(&self) -> &RepairMetrics {
         &self.repairs
+    }
+
+    /// The accounts of hints.
+    #[must_use]
+    pub fn hints(&self) -> &HintMetrics {
+        &self.hints
     }
 
     /// Figures and times of the storage engine.
@@ -110,6 +119,7 @@ mod tests {
         metrics.door(Door::Resp).accepted.inc();
         metrics.repairs().blocking.inc();
         metrics.storage().set(StorageGauge::TableBytes, 42);
+        metrics.hints().set(crate::HintFate::Superseded, 7);
         metrics.storage().wal_sync.observe(time);
 
         let text = metrics.encode().unwrap();
@@ -122,6 +132,7 @@ mod tests {
             "meridian_door_accepted_total{door=\"resp\"} 1",
             "meridian_read_repairs_total{when=\"blocking\"} 1",
             "meridian_storage{figure=\"table_bytes\"} 42",
+            "meridian_hints{fate=\"superseded\"} 7",
             "meridian_wal_sync_seconds_count 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

@@ -63,6 +63,8 @@ pub(crate) const READ_REPAIRS: Named =
 pub(crate) const DIGEST_MISMATCHES: Named =
     ("digest_mismatches", "Reads whose replicas' digests differed");
 
+pub(crate) const HINTS: Named =
+    ("hints", "Hints by what became of them since the start; found and stored are all the others");
 pub(crate) const STORAGE: Named =
     ("storage", "A figure of the storage engine; its name says what and in which unit");
 pub(crate) const WAL_SYNC: Named = ("wal_sync", "Time of one sync of the write-ahead log");

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta};
+use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta, Written};
 use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
 use meridian_types::{
     Epoch, Hlc, Incarnation, KeyspaceId, Millis, NodeId, RequestId, RowKey, TableId, VnodeId,
@@ -77,6 +77,6 @@ fn measure(name: &str, body: PeerBody) {
 
 fn main() {
     measure("write of 100 bytes", write());
-    measure("acknowledgement   ", PeerBody::Reply(ReplicaReply::Written));
+    measure("acknowledgement   ", PeerBody::Reply(ReplicaReply::Written(Written::default())));
     measure("row of 100 bytes  ", row());
 }

@@ -6,7 +6,7 @@
 //!
 //! Under load the clocks of two replicas differ at every moment by the writes that are under way.
 //! So a vnode is pulled when it differed in two comparisons in a row; at once where the peer was
-//! out of reach before.
+//! out of reach before, or gave up hints for this node.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -71,6 +71,21 @@ pub enum AntiEntropyEvent {
         /// Of what.
         keyspace: KeyspaceId,
     },
+    /// This node gave up hints for a replica, which therefore lacks writes until it pulls them:
+    /// the next comparison comes soon, and says so.
+    HintsGivenUp {
+        /// The replica.
+        peer: NodeId,
+        /// Of what; `None` is any keyspace.
+        keyspace: Option<KeyspaceId>,
+    },
+    /// A peer says in its comparison that it gave up hints for this node.
+    ToldOfGaps {
+        /// Who.
+        peer: NodeId,
+        /// Of what.
+        keyspace: KeyspaceId,
+    },
     /// A pull session is over, however it ended: what it did not bring still differs at the next
     /// comparison.
     PullEnded {
@@ -92,6 +107,8 @@ pub enum AntiEntropyAction {
         peer: NodeId,
         /// Of which keyspace.
         keyspace: KeyspaceId,
+        /// Whether to say that this node gave up hints for the peer.
+        gaps: bool,
     },
     /// Run a pull session; then [`AntiEntropyEvent::PullEnded`].
     Pull {
@@ -131,8 +148,19 @@ struct Share {
     asked: Option<Millis>,
     /// The peer was out of reach: compared at the next turn, and every difference counts.
     returned: bool,
+    /// Hints for the peer were given up, and it was not told yet.
+    gaps: bool,
+    /// The comparison that is under way tells it.
+    telling: bool,
     /// What differed at the last comparison, by number.
     differed: Vec<VnodeId>,
+}
+
+impl Share {
+    /// Whether it is compared before those that are in no hurry.
+    fn is_urgent(&self) -> bool {
+        self.returned || self.gaps
+    }
 }
 
 impl AntiEntropy {
@@ -164,6 +192,19 @@ impl AntiEntropy {
             AntiEntropyEvent::CompareFailed { peer, keyspace } => {
                 if let Some(share) = self.share(peer, keyspace) {
                     share.asked = None;
+                }
+            }
+            AntiEntropyEvent::HintsGivenUp { peer, keyspace } => {
+                let concerned = |share: &&mut Share| {
+                    share.peer == peer && keyspace.is_none_or(|keyspace| share.keyspace == keyspace)
+                };
+                self.shares.iter_mut().filter(concerned).for_each(|share| share.gaps = true);
+                self.compare_soon(now);
+            }
+            AntiEntropyEvent::ToldOfGaps { peer, keyspace } => {
+                if let Some(share) = self.share(peer, keyspace) {
+                    share.returned = true;
+                    self.compare_soon(now);
                 }
             }
             AntiEntropyEvent::PullEnded { keyspace, vnode } => {
@@ -212,6 +253,8 @@ impl AntiEntropy {
             keyspace,
             asked: None,
             returned: true,
+            gaps: false,
+            telling: false,
             differed: Vec::new(),
         };
         self.shares =
@@ -224,7 +267,11 @@ impl AntiEntropy {
             share.returned = true;
             share.asked = None;
         }
-        // Nodes that see a network partition heal see it at the same moment.
+        self.compare_soon(now);
+    }
+
+    /// A little later: nodes that see a network partition heal see it at the same moment.
+    fn compare_soon(&mut self, now: Millis) {
         let soon = now.plus(self.jitter.around(COMPARE_GAP_MS));
         self.next_compare = self.next_compare.min(soon);
     }
@@ -242,7 +289,9 @@ impl AntiEntropy {
 
     fn compared(&mut self, peer: NodeId, keyspace: KeyspaceId, differing: Vec<VnodeId>) {
         let Some(share) = self.share(peer, keyspace) else { return };
-        share.asked = None;
+        if share.asked.take().is_some() {
+            share.gaps &= !std::mem::take(&mut share.telling);
+        }
         let before = std::mem::replace(&mut share.differed, differing.clone());
         let returned = std::mem::replace(&mut share.returned, false);
         for vnode in differing {
@@ -267,22 +316,23 @@ impl AntiEntropy {
         let round = (self.turn..count).chain(0..self.turn.min(count));
         let mut ready = round.filter(|&at| ready(&self.shares[at])).peekable();
         let first = ready.peek().copied();
-        let returned = ready.find(|&at| self.shares[at].returned);
+        let urgent = ready.find(|&at| self.shares[at].is_urgent());
         let reachable = self.shares.iter().filter(|share| self.up.contains(&share.peer)).count();
-        let Some(at) = returned.or(first) else {
+        let Some(at) = urgent.or(first) else {
             self.next_compare = now.plus(self.jitter.around(self.options.interval_ms));
             return;
         };
         self.turn = at + 1;
         let share = &mut self.shares[at];
         share.asked = Some(now);
-        out.push(AntiEntropyAction::Compare { peer: share.peer, keyspace: share.keyspace });
+        share.telling = share.gaps;
+        let Share { peer, keyspace, gaps, .. } = *share;
+        out.push(AntiEntropyAction::Compare { peer, keyspace, gaps });
         let reachable = u64::try_from(reachable.max(1)).unwrap_or(u64::MAX);
-        let more_returned = self
-            .shares
-            .iter()
-            .any(|share| share.returned && share.asked.is_none() && self.up.contains(&share.peer));
-        let gap = if more_returned {
+        let in_a_hurry = |share: &Share| {
+            share.is_urgent() && share.asked.is_none() && self.up.contains(&share.peer)
+        };
+        let gap = if self.shares.iter().any(in_a_hurry) {
             COMPARE_GAP_MS
         } else {
             (self.options.interval_ms / reachable).max(COMPARE_GAP_MS)

@@ -15,6 +15,8 @@ struct World {
     pulling: Vec<(NodeId, KeyspaceId, VnodeId)>,
     /// When each pair was asked, in order.
     compared: Vec<(Millis, NodeId, KeyspaceId)>,
+    /// Who was told that hints for it were given up.
+    told: Vec<NodeId>,
 }
 
 impl World {
@@ -27,6 +29,7 @@ impl World {
             comparing: Vec::new(),
             pulling: Vec::new(),
             compared: Vec::new(),
+            told: Vec::new(),
         };
         let shares = (1..=peers)
             .flat_map(|peer| (1..=keyspaces).map(move |ks| (NodeId(peer), KeyspaceId(ks))));
@@ -39,10 +42,11 @@ impl World {
         self.machine.step(event, self.now, &mut actions);
         for action in actions {
             match action {
-                AntiEntropyAction::Compare { peer, keyspace } => {
+                AntiEntropyAction::Compare { peer, keyspace, gaps } => {
                     assert!(self.up.contains(&peer), "compares with {peer}, which is down");
                     assert!(!self.comparing.contains(&(peer, keyspace)), "asks twice");
                     self.comparing.push((peer, keyspace));
+                    self.told.extend(gaps.then_some(peer));
                     self.compared.push((self.now, peer, keyspace));
                 }
                 AntiEntropyAction::Pull { peer, keyspace, vnode } => {
@@ -108,6 +112,8 @@ enum Step {
     EndPull(usize),
     PassTime,
     Forget(u32),
+    GiveUp(u32),
+    Told(u32),
 }
 
 fn some_step() -> impl Strategy<Value = Step> {
@@ -118,6 +124,8 @@ fn some_step() -> impl Strategy<Value = Step> {
         4 => (any::<usize>(), vnodes).prop_map(|(at, vnodes)| Step::Compared(at, vnodes)),
         1 => any::<usize>().prop_map(Step::CompareFails),
         3 => any::<usize>().prop_map(Step::EndPull),
+        1 => (1..=PEERS).prop_map(Step::GiveUp),
+        1 => (1..=PEERS).prop_map(Step::Told),
         4 => Just(Step::PassTime),
         1 => (1..=PEERS).prop_map(Step::Forget),
     ]
@@ -148,6 +156,14 @@ proptest! {
                 Step::PassTime => {
                     world.pass_time();
                 }
+                Step::GiveUp(peer) => {
+                    let peer = NodeId(peer);
+                    world.step(AntiEntropyEvent::HintsGivenUp { peer, keyspace: Some(SPACE) });
+                }
+                Step::Told(peer) => {
+                    let peer = NodeId(peer);
+                    world.step(AntiEntropyEvent::ToldOfGaps { peer, keyspace: SPACE });
+                }
                 Step::Forget(peer) => {
                     let shares = (1..=PEERS).filter(|other| *other != peer);
                     let shares = shares.map(|peer| (NodeId(peer), SPACE)).collect();
@@ -173,6 +189,7 @@ proptest! {
         for share in &world.machine.shares {
             let asked = world.compared.iter().any(|(_, p, k)| (*p, *k) == (share.peer, share.keyspace));
             prop_assert_eq!(asked, world.up.contains(&share.peer));
+            prop_assert!(!(asked && share.gaps), "{} was not told", share.peer);
         }
     }
 }
@@ -292,4 +309,54 @@ fn more_differences_than_there_is_room_for_are_found_again() {
     }
     world.compared(0, &many);
     assert_eq!(world.machine.pulls().0, PULLS_AT_ONCE);
+}
+
+#[test]
+fn a_peer_whose_hints_were_given_up_is_told_soon_and_once() {
+    let mut world = World::new(7, 3, 1);
+    for node in 1..=3 {
+        world.set_up(node, true);
+    }
+    run(&mut world, 60_000, &[]);
+    assert!(world.told.is_empty());
+    let peer = NodeId(2);
+    world.step(AntiEntropyEvent::HintsGivenUp { peer, keyspace: None });
+    let soon = world.machine.next_wakeup().unwrap();
+    assert!(soon.since(world.now) <= 2 * COMPARE_GAP_MS);
+    world.pass_time();
+    assert_eq!((&*world.comparing, &*world.told), (&[(peer, SPACE)][..], &[peer][..]));
+    // It did not hear it: it is told again.
+    world.comparing.clear();
+    world.step(AntiEntropyEvent::CompareFailed { peer, keyspace: SPACE });
+    run(&mut world, 60_000, &[]);
+    assert_eq!(world.told, [peer, peer]);
+}
+
+#[test]
+fn a_node_that_is_told_of_gaps_pulls_at_the_first_difference() {
+    let mut world = World::new(7, 3, 1);
+    for node in 1..=3 {
+        world.set_up(node, true);
+    }
+    run(&mut world, 60_000, &[]);
+    let peer = NodeId(3);
+    world.step(AntiEntropyEvent::ToldOfGaps { peer, keyspace: SPACE });
+    world.pass_time();
+    assert_eq!(world.comparing, [(peer, SPACE)]);
+    world.compared(0, &[4]);
+    assert_eq!(world.pulling, [(peer, SPACE, VnodeId(4))]);
+}
+
+#[test]
+fn what_is_given_up_while_a_comparison_is_under_way_is_told_by_the_next() {
+    let mut world = World::new(7, 1, 1);
+    world.set_up(1, true);
+    world.pass_time();
+    let peer = NodeId(1);
+    assert_eq!(world.comparing, [(peer, SPACE)]);
+    world.step(AntiEntropyEvent::HintsGivenUp { peer, keyspace: Some(SPACE) });
+    world.compared(0, &[]);
+    assert!(world.told.is_empty());
+    run(&mut world, 1_000, &[]);
+    assert_eq!(world.told, [peer]);
 }

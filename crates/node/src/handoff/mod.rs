@@ -12,6 +12,9 @@
 //!                           then from the log's start)
 //! ```
 //! `PeerDown` leads from anywhere back to `Waiting`, from the log's start.
+//!
+//! How fast is up to the receiver: each answer may say how many hints it bears at once. A receiver
+//! that bears none is asked again, with one hint, after a pause.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -65,6 +68,11 @@ pub enum HandoffEvent {
         target: NodeId,
         /// Which.
         id: HintId,
+        /// Whether it had it before.
+        known: bool,
+        /// How many hints the replica bears under way from here at once; `None` leaves that to
+        /// this side.
+        credit: Option<u32>,
     },
     /// The replica refused the delta, or the link took no message. The hint is kept.
     Refused {
@@ -96,12 +104,14 @@ pub enum HandoffAction {
         /// Which.
         id: HintId,
     },
-    /// Remove hints from the log: they are delivered.
+    /// Remove hints from the log: the replica has their deltas.
     Remove {
         /// Whose.
         target: NodeId,
-        /// Which.
-        ids: Vec<HintId>,
+        /// Which it took.
+        delivered: Vec<HintId>,
+        /// Which it had before.
+        superseded: Vec<HintId>,
     },
 }
 
@@ -126,9 +136,13 @@ struct Target {
     waiting: VecDeque<HintId>,
     /// Sent, and until when an answer is waited for.
     under_way: BTreeMap<HintId, Millis>,
-    /// Delivered, not removed from the log yet.
+    /// Delivered, and known before; not removed from the log yet.
     delivered: Vec<HintId>,
+    superseded: Vec<HintId>,
+    /// What the replica takes without refusing: halved by a refusal, and grown by each answer.
     window: usize,
+    /// What the replica said that it bears.
+    credit: usize,
     /// Pauses since the last hint that was taken.
     pauses: u32,
     /// Whether hints were kept since the last page was asked for.
@@ -157,7 +171,9 @@ impl Target {
             waiting: VecDeque::new(),
             under_way: BTreeMap::new(),
             delivered: Vec::new(),
+            superseded: Vec::new(),
             window: HINT_WINDOW,
+            credit: HINT_WINDOW,
             pauses: 0,
             more_kept: true,
         }
@@ -167,6 +183,10 @@ impl Target {
     fn rewind(&mut self) {
         self.after = None;
         self.waiting.clear();
+    }
+
+    fn is_removing(&self, id: HintId) -> bool {
+        self.delivered.contains(&id) || self.superseded.contains(&id)
     }
 
     fn is_active(&self) -> bool {
@@ -198,7 +218,10 @@ impl Handoff {
                     self.pause(target, now, out);
                 }
             }
-            HandoffEvent::Delivered { target, id } => self.delivered(target, id, out),
+            HandoffEvent::Delivered { target, id, known, credit } => {
+                self.delivered(target, id, known, out);
+                self.credited(target, credit, now, out);
+            }
             HandoffEvent::Refused { target, id } => {
                 let sent = self.targets.get_mut(&target);
                 if sent.is_some_and(|target| target.under_way.remove(&id).is_some()) {
@@ -231,7 +254,7 @@ impl Handoff {
     fn peer_up(&mut self, node: NodeId) {
         self.up.insert(node);
         if let Some(target) = self.targets.get_mut(&node) {
-            (target.window, target.pauses) = (HINT_WINDOW, 0);
+            (target.window, target.credit, target.pauses) = (HINT_WINDOW, HINT_WINDOW, 0);
             if matches!(target.state, State::Pausing(_)) {
                 target.state = State::Waiting;
             }
@@ -259,25 +282,54 @@ impl Handoff {
         };
         target.state = State::Delivering;
         target.after = Some(last);
-        let Target { waiting, under_way, delivered, .. } = target;
-        let known = |id: &&HintId| under_way.contains_key(*id) || delivered.contains(id);
-        waiting.extend(ids.iter().filter(|id| !known(id)));
+        let new = |id: &HintId| !target.under_way.contains_key(id) && !target.is_removing(*id);
+        let new: Vec<_> = ids.iter().copied().filter(new).collect();
+        target.waiting.extend(new);
     }
 
-    fn delivered(&mut self, node: NodeId, id: HintId, out: &mut Vec<HandoffAction>) {
+    fn delivered(&mut self, node: NodeId, id: HintId, known: bool, out: &mut Vec<HandoffAction>) {
         let Some(target) = self.targets.get_mut(&node) else {
             // An answer to a hint that was delivered twice.
-            return out.push(HandoffAction::Remove { target: node, ids: vec![id] });
+            return out.push(HandoffAction::Remove {
+                target: node,
+                delivered: Vec::new(),
+                superseded: vec![id],
+            });
         };
         if target.under_way.remove(&id).is_none() {
             // A late answer, to a hint that was given up and is about to be sent again.
             target.waiting.retain(|waiting| *waiting != id);
         }
-        target.delivered.push(id);
-        target.pauses = 0;
+        match known {
+            true => target.superseded.push(id),
+            false => target.delivered.push(id),
+        }
         target.window = (target.window + 1).min(HINT_WINDOW);
-        if target.delivered.len() >= HINT_REMOVALS || target.under_way.is_empty() {
+        let removals = target.delivered.len() + target.superseded.len();
+        if removals >= HINT_REMOVALS || target.under_way.is_empty() {
             remove_delivered(node, target, out);
+        }
+    }
+
+    /// The replica said how much it bears. Nothing at all is a pause, after which one hint finds
+    /// out; it is no refusal, so the window stays, and the pause does not grow.
+    fn credited(
+        &mut self,
+        node: NodeId,
+        credit: Option<u32>,
+        now: Millis,
+        out: &mut Vec<HandoffAction>,
+    ) {
+        let Some(target) = self.targets.get_mut(&node) else { return };
+        let credit = credit.map_or(HINT_WINDOW, |credit| {
+            usize::try_from(credit).unwrap_or(HINT_WINDOW).min(HINT_WINDOW)
+        });
+        target.pauses = 0;
+        target.credit = credit.max(1);
+        if credit == 0 && target.is_active() {
+            remove_delivered(node, target, out);
+            target.rewind();
+            target.state = State::Pausing(now.plus(self.jitter.around(HINT_BACKOFF_MS.0)));
         }
     }
 
@@ -337,7 +389,7 @@ impl Handoff {
 }
 
 fn deliver(node: NodeId, target: &mut Target, now: Millis, out: &mut Vec<HandoffAction>) {
-    while target.under_way.len() < target.window {
+    while target.under_way.len() < target.window.min(target.credit) {
         let Some(id) = target.waiting.pop_front() else {
             target.state = State::Loading;
             target.more_kept = false;
@@ -350,9 +402,10 @@ fn deliver(node: NodeId, target: &mut Target, now: Millis, out: &mut Vec<Handoff
 }
 
 fn remove_delivered(node: NodeId, target: &mut Target, out: &mut Vec<HandoffAction>) {
-    if !target.delivered.is_empty() {
-        let ids = std::mem::take(&mut target.delivered);
-        out.push(HandoffAction::Remove { target: node, ids });
+    let delivered = std::mem::take(&mut target.delivered);
+    let superseded = std::mem::take(&mut target.superseded);
+    if !delivered.is_empty() || !superseded.is_empty() {
+        out.push(HandoffAction::Remove { target: node, delivered, superseded });
     }
 }
 

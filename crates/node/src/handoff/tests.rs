@@ -14,6 +14,8 @@ struct World {
     next_id: u64,
     logs: BTreeMap<NodeId, BTreeSet<HintId>>,
     has: BTreeSet<(NodeId, HintId)>,
+    /// What each replica last said that it bears.
+    credit: BTreeMap<NodeId, u32>,
     loads: Vec<(NodeId, Option<HintId>)>,
     sent: Vec<(NodeId, HintId)>,
     up: BTreeSet<NodeId>,
@@ -28,6 +30,7 @@ impl World {
             next_id: 1,
             logs: BTreeMap::new(),
             has: BTreeSet::new(),
+            credit: BTreeMap::new(),
             loads: Vec::new(),
             sent: Vec::new(),
             up: BTreeSet::new(),
@@ -56,16 +59,21 @@ impl World {
                         "sends {id:?} twice"
                     );
                     self.sent.push((target, id));
-                    assert!(self.handoff.under_way(target) <= HINT_WINDOW);
+                    let credit =
+                        self.credit.get(&target).map_or(HINT_WINDOW, |&n| n.max(1) as usize);
+                    let bound = HINT_WINDOW.min(credit).max(before_sent(&before, target));
+                    assert!(self.handoff.under_way(target) <= bound, "{credit} borne");
                 }
-                HandoffAction::Remove { target, ids } => {
-                    for id in ids {
+                HandoffAction::Remove { target, delivered, superseded } => {
+                    for id in delivered.into_iter().chain(superseded) {
                         assert!(self.has.contains(&(target, id)), "{id:?} was not delivered");
                         self.logs.entry(target).or_default().remove(&id);
                     }
                 }
             }
         }
+        // What a replica bore is forgotten with it, when nothing is left for it.
+        self.credit.retain(|target, _| self.handoff.targets.contains_key(target));
         let under_way = |node: &&NodeId| self.handoff.under_way(**node) > 0;
         assert!(self.up.iter().filter(under_way).count() <= HINT_TARGETS);
     }
@@ -78,6 +86,7 @@ impl World {
 
     fn set_up(&mut self, node: NodeId, up: bool) {
         if up {
+            self.credit.remove(&node);
             self.up.insert(node);
             self.step(HandoffEvent::PeerUp { node });
         } else {
@@ -95,9 +104,17 @@ impl World {
     }
 
     fn answer(&mut self, at: usize) {
+        self.answer_with(at, None);
+    }
+
+    fn answer_with(&mut self, at: usize, credit: Option<u32>) {
         let (target, id) = self.sent.swap_remove(at % self.sent.len());
-        self.has.insert((target, id));
-        self.step(HandoffEvent::Delivered { target, id });
+        let known = !self.has.insert((target, id));
+        match credit {
+            Some(credit) => self.credit.insert(target, credit),
+            None => self.credit.remove(&target),
+        };
+        self.step(HandoffEvent::Delivered { target, id, known, credit });
     }
 
     fn pass_time(&mut self) {
@@ -129,6 +146,11 @@ impl World {
     }
 }
 
+/// How many were under way before: a credit that shrinks takes nothing back.
+fn before_sent(before: &BTreeMap<NodeId, Target>, target: NodeId) -> usize {
+    before.get(&target).map_or(0, |target| target.under_way.len())
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Keep(u32),
@@ -136,7 +158,7 @@ enum Step {
     Down(u32),
     Load(usize),
     LoadFails(usize),
-    Answer(usize),
+    Answer(usize, Option<u32>),
     Refuse(usize),
     Lose(usize),
     PassTime,
@@ -149,7 +171,7 @@ fn some_step() -> impl Strategy<Value = Step> {
         1 => (0..3_u32).prop_map(Step::Down),
         4 => any::<usize>().prop_map(Step::Load),
         1 => any::<usize>().prop_map(Step::LoadFails),
-        4 => any::<usize>().prop_map(Step::Answer),
+        4 => (any::<usize>(), prop::option::of(0..70_u32)).prop_map(|(at, n)| Step::Answer(at, n)),
         1 => any::<usize>().prop_map(Step::Refuse),
         1 => any::<usize>().prop_map(Step::Lose),
         1 => Just(Step::PassTime),
@@ -176,7 +198,9 @@ proptest! {
                     let (target, _) = world.loads.swap_remove(at);
                     world.step(HandoffEvent::LoadFailed { target });
                 }
-                Step::Answer(at) if !world.sent.is_empty() => world.answer(at),
+                Step::Answer(at, credit) if !world.sent.is_empty() => {
+                    world.answer_with(at, credit);
+                }
                 Step::Refuse(at) | Step::Lose(at) if !world.sent.is_empty() => {
                     let at = at % world.sent.len();
                     let (target, id) = world.sent.swap_remove(at);
@@ -185,7 +209,7 @@ proptest! {
                     }
                 }
                 Step::PassTime => world.pass_time(),
-                Step::Load(_) | Step::LoadFails(_) | Step::Answer(_) | Step::Refuse(_)
+                Step::Load(_) | Step::LoadFails(_) | Step::Answer(..) | Step::Refuse(_)
                 | Step::Lose(_) => {}
             }
         }
@@ -285,4 +309,40 @@ fn an_idle_handoff_looks_into_the_log_once() {
     world.set_up(NODE, true);
     world.pass_time();
     assert_eq!(world.loaded, loaded);
+}
+
+#[test]
+fn a_receiver_that_bears_nothing_is_asked_again_with_one_hint() {
+    let mut world = delivering(PAGE);
+    world.answer_with(0, Some(0));
+    world.sent.clear();
+    world.loads.clear();
+    assert!(matches!(world.handoff.targets[&NODE].state, State::Pausing(_)));
+    while world.loads.is_empty() {
+        world.pass_time();
+    }
+    world.load(0);
+    assert_eq!(world.handoff.under_way(NODE), 1);
+    world.answer_with(0, Some(2));
+    assert_eq!(world.handoff.under_way(NODE), 1, "one is left in this page");
+    world.finish(3);
+}
+
+#[test]
+fn what_a_replica_had_before_is_told_apart() {
+    let mut world = delivering(2);
+    let (target, id) = world.sent[0];
+    world.has.insert((target, id));
+    let mut actions = Vec::new();
+    for (target, id) in std::mem::take(&mut world.sent) {
+        let known = world.has.contains(&(target, id));
+        let answer = HandoffEvent::Delivered { target, id, known, credit: None };
+        world.handoff.step(answer, world.now, &mut actions);
+    }
+    let removal = HandoffAction::Remove {
+        target: NODE,
+        delivered: vec![HintId(2)],
+        superseded: vec![HintId(1)],
+    };
+    assert!(actions.contains(&removal), "{actions:?}");
 }

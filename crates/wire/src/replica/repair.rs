@@ -18,10 +18,13 @@ const DIGEST_BYTES: usize = 16;
 impl From<&RepairRequest> for v1::RepairRequest {
     fn from(request: &RepairRequest) -> Self {
         let request = match request {
-            RepairRequest::Compare { keyspace, digest } => Request::Compare(v1::CompareClocks {
-                keyspace: keyspace.0,
-                digest: Some((*digest).into()),
-            }),
+            RepairRequest::Compare { keyspace, digest, gaps } => {
+                Request::Compare(v1::CompareClocks {
+                    keyspace: keyspace.0,
+                    digest: Some((*digest).into()),
+                    gaps: *gaps,
+                })
+            }
             RepairRequest::Pull(pull) => Request::Pull(v1::PullRows {
                 keyspace: pull.keyspace.0,
                 vnode: pull.vnode.0,
@@ -43,6 +46,7 @@ impl TryFrom<v1::RepairRequest> for RepairRequest {
             Request::Compare(compare) => Self::Compare {
                 keyspace: KeyspaceId(compare.keyspace),
                 digest: required(compare.digest, "digest of a comparison")?,
+                gaps: compare.gaps,
             },
             Request::Pull(pull) => Self::Pull(PullRequest {
                 keyspace: KeyspaceId(pull.keyspace),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meridian_coordinator::message::{PageReply, PageRow, Refusal, ReplicaReply};
+use meridian_coordinator::message::{PageReply, PageRow, Refusal, ReplicaReply, Written};
 use meridian_crdt::RowVersion;
 use meridian_types::{Epoch, StampTooFarAhead, TableId};
 
@@ -15,7 +15,9 @@ use crate::v1::replica_reply::Reply as Kind;
 impl From<&ReplicaReply> for v1::ReplicaReply {
     fn from(reply: &ReplicaReply) -> Self {
         let kind = match reply {
-            ReplicaReply::Written => Kind::Written(v1::Nothing {}),
+            ReplicaReply::Written(Written { known, credit }) => {
+                Kind::Written(v1::Written { known: *known, credit: *credit })
+            }
             ReplicaReply::Row(version) => Kind::Row(v1::RowVersion {
                 row: version.row.to_bytes().into(),
                 clock: version.clock.to_bytes().into(),
@@ -35,7 +37,9 @@ impl TryFrom<v1::ReplicaReply> for ReplicaReply {
 
     fn try_from(reply: v1::ReplicaReply) -> Result<Self, WireFault> {
         Ok(match reply.reply.ok_or(WireFault::Missing("reply"))? {
-            Kind::Written(v1::Nothing {}) => Self::Written,
+            Kind::Written(v1::Written { known, credit }) => {
+                Self::Written(Written { known, credit })
+            }
             Kind::Row(version) => Self::Row(RowVersion {
                 row: row(&version.row)?,
                 clock: Arc::new(clock(&version.clock)?),

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use meridian_coordinator::message::Refusal;
+use meridian_coordinator::message::{Refusal, Written};
 use meridian_crdt::{Actor, Context, Dot, Entry, Row, RowVersion, VnodeClock};
 use meridian_types::{Epoch, Hlc, Incarnation, KeyspaceId, NodeId, VnodeId};
 
@@ -39,7 +39,9 @@ fn a_delta() {
 
 #[test]
 fn small_answers() {
-    golden(PeerBody::Reply(ReplicaReply::Written), "08ac0222020a00");
+    golden(PeerBody::Reply(ReplicaReply::Written(Written::default())), "08ac0222020a00");
+    let known = Written { known: true, credit: Some(7) };
+    golden(PeerBody::Reply(ReplicaReply::Written(known)), "08ac0222060a0408011007");
     golden(
         PeerBody::Reply(ReplicaReply::Digest(1 << 64 | 2)),
         "08ac0222141a12090100000000000000110200000000000000",
@@ -64,8 +66,9 @@ fn a_row_with_its_clock() {
 
 #[test]
 fn a_comparison_of_clocks() {
-    let compare = RepairRequest::Compare { keyspace: KeyspaceId(1), digest: 5 };
-    golden(PeerBody::Repair(compare), "08ac022a0f0a0d08011209110500000000000000");
+    let compare = |gaps| RepairRequest::Compare { keyspace: KeyspaceId(1), digest: 5, gaps };
+    golden(PeerBody::Repair(compare(false)), "08ac022a0f0a0d08011209110500000000000000");
+    golden(PeerBody::Repair(compare(true)), "08ac022a110a0f080112091105000000000000001801");
     let differs = RepairReply::Differs(vec![(VnodeId(1), 2), (VnodeId(300), 4)]);
     golden(
         PeerBody::RepairReply(differs),

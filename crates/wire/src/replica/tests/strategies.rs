@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_coordinator::Intent;
 use meridian_coordinator::message::{
-    PageReply, PageRequest, PageRow, ReadKind, Refusal, WriteDelta,
+    PageReply, PageRequest, PageRow, ReadKind, Refusal, WriteDelta, Written,
 };
 use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
 use meridian_repair::message::{PullPage, PullPosition, PullRequest, PulledRow};
@@ -362,7 +362,8 @@ fn page_row() -> impl Strategy<Value = PageRow> {
 
 fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
     prop_oneof![
-        Just(ReplicaReply::Written),
+        (any::<bool>(), option::of(any::<u32>()))
+            .prop_map(|(known, credit)| ReplicaReply::Written(Written { known, credit })),
         (row(), clock())
             .prop_map(|(row, clock)| ReplicaReply::Row(RowVersion { row, clock: Arc::new(clock) })),
         any::<u128>().prop_map(ReplicaReply::Digest),
@@ -380,9 +381,10 @@ fn pull_position() -> impl Strategy<Value = PullPosition> {
 
 fn repair_request() -> impl Strategy<Value = RepairRequest> {
     prop_oneof![
-        any::<(u32, u128)>().prop_map(|(keyspace, digest)| RepairRequest::Compare {
+        any::<(u32, u128, bool)>().prop_map(|(keyspace, digest, gaps)| RepairRequest::Compare {
             keyspace: KeyspaceId(keyspace),
-            digest
+            digest,
+            gaps,
         }),
         (any::<(u32, u32, bool, usize)>(), clock(), option::of(pull_position())).prop_map(
             |((keyspace, vnode, full, max_bytes), clock, after)| {
