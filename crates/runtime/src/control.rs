@@ -141,7 +141,7 @@ impl Control {
                 NodeAction::Liveness(change) => self.publish_liveness(change),
                 NodeAction::Handoff(action) => self.hand_off(action),
                 NodeAction::AntiEntropy(action) => {
-                    crate::anti_entropy::perform(&self.inner, action);
+                    crate::repair::perform(&self.inner, action);
                 }
             }
         }
@@ -193,7 +193,7 @@ impl Control {
 
     /// Tells the machine which keyspaces are compared with whom.
     fn share_keyspaces(&mut self) {
-        let shares = crate::anti_entropy::shares(&self.inner);
+        let shares = crate::repair::shares(&self.inner);
         self.step(NodeEvent::AntiEntropy(AntiEntropyEvent::SharesChanged { shares }));
     }
 

@@ -21,7 +21,6 @@
 )]
 
 mod alarm;
-mod anti_entropy;
 mod background;
 mod catalog;
 mod control;
@@ -42,6 +41,7 @@ mod peer;
 mod peers;
 mod placements;
 mod put;
+mod repair;
 mod serve;
 mod tasks;
 mod tokio_host;

@@ -1,0 +1,166 @@
+//! What other nodes ask of this one, and what they answer.
+//!
+//! Small requests are done on the link's task, because handing them to another would cost more
+//! than they do. Pages, pulls and catalogs read files or wait for them, so they are works that may
+//! block, at most [`MAX_BLOCKING`] at once.
+
+mod catalog;
+mod mint;
+mod read;
+mod reply;
+mod write;
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use meridian_coordinator::message::{Refusal, ReplicaReply, ReplicaRequest};
+use meridian_service::{CallContext, Request};
+use meridian_store::Commit;
+use meridian_transport::{Class, Inbound, LinkState};
+use meridian_types::{NodeId, RequestId};
+use meridian_wire::replica::{PeerBody, PeerMessage};
+
+use crate::in_flight::Call;
+use crate::node::Inner;
+use crate::serve::Handed;
+
+/// Most page reads, pulls and catalog joins at once. More are refused, and asked again.
+pub(crate) const MAX_BLOCKING: usize = 64;
+
+/// Most requests that others have handed on to this node at once.
+pub(crate) const MAX_HANDED: usize = 4_096;
+
+/// A message's bytes.
+pub(crate) fn encode(call: Call, trace: Option<RequestId>, body: PeerBody) -> Bytes {
+    PeerMessage { call, trace, body }.encode()
+}
+
+/// Takes messages from the links.
+pub(crate) struct PeerDoor(pub(crate) Weak<Inner>);
+
+impl Inbound for PeerDoor {
+    fn received(&self, from: NodeId, class: Class, message: Bytes) {
+        let Some(inner) = self.0.upgrade() else { return };
+        match PeerMessage::decode(message) {
+            Ok(PeerMessage { call, trace, body }) => {
+                inner.peer_said(Asker { node: from, class, call, trace }, body);
+            }
+            Err(error) => {
+                tracing::warn!(peer = %inner.name_of(from), %error, "dropped a message");
+                if let Some(call) = error.asked {
+                    let refusal = Refusal::Malformed(error.to_string());
+                    let asker = Asker { node: from, class, call, trace: None };
+                    inner.answer(asker, ReplicaReply::Refused(refusal));
+                }
+            }
+        }
+    }
+
+    fn link_changed(&self, peer: NodeId, state: LinkState) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.link_changed(peer, state);
+        }
+    }
+}
+
+/// Who asked what, and over which class of link the answer goes back.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker {
+    pub(crate) node: NodeId,
+    class: Class,
+    call: Call,
+    /// The client's request, where it is one's.
+    trace: Option<RequestId>,
+}
+
+impl Inner {
+    fn peer_said(self: &Arc<Self>, asker: Asker, body: PeerBody) {
+        match body {
+            PeerBody::Request(request) => self.peer_asked(asker, request),
+            PeerBody::Reply(reply) => self.replica_answered(asker.node, asker.call, reply),
+            PeerBody::Repair(request) => self.repair_asked(asker, request),
+            PeerBody::Catalog(message) => self.catalog_said(asker, message),
+            body @ (PeerBody::RepairReply(_) | PeerBody::CatalogReply(_)) => {
+                self.with_ask(asker.call, |ask| self.end_ask(asker.call, ask, Ok(body)));
+            }
+        }
+    }
+
+    fn peer_asked(self: &Arc<Self>, asker: Asker, request: ReplicaRequest) {
+        if let Some(id) = asker.trace {
+            tracing::debug!(request_id = %id, peer = %self.name_of(asker.node), "replica request");
+        }
+        match request {
+            ReplicaRequest::Write(write) => self.take_copy(asker, write),
+            ReplicaRequest::Read { row, kind, epoch: _ } => self.read_copy(asker, &row, kind),
+            ReplicaRequest::Join { row, version, coverage, epoch: _ } => {
+                self.join_copy(asker, &row, &version, &coverage);
+            }
+            ReplicaRequest::Page(request) => {
+                self.answer_off_thread(asker, move |inner| inner.read_page(&request));
+            }
+            ReplicaRequest::Mint(intent) => self.mint_intent(asker, intent),
+            ReplicaRequest::Coordinate(request) => self.coordinate(asker, request),
+        }
+    }
+
+    /// Serves a request whose coordinator is no replica of its key.
+    fn coordinate(self: &Arc<Self>, asker: Asker, request: Request) {
+        let Ok(permit) = Arc::clone(&self.handed).try_acquire_owned() else {
+            return self.answer(asker, ReplicaReply::Refused(Refusal::Overloaded));
+        };
+        let timeout = self.options.request_timeout;
+        let id = asker.trace.unwrap_or_else(|| self.fresh_request_id());
+        self.spawn(move |inner| async move {
+            let result = inner.serve(CallContext { id, timeout }, request, Handed::On).await;
+            inner.answer(asker, ReplicaReply::Coordinated(Box::new(result)));
+            drop(permit);
+        });
+    }
+
+    /// Sends an answer. One that the link does not take is missed by the asker, who waits no
+    /// longer than its deadline.
+    pub(crate) fn answer(&self, asker: Asker, reply: ReplicaReply) {
+        self.send_back(asker, PeerBody::Reply(reply));
+    }
+
+    /// Answers once a commit is as durable as the sync policy says.
+    fn answer_when_settled(self: &Arc<Self>, asker: Asker, reply: ReplicaReply, commit: &Commit) {
+        if self.store.is_settled(commit) {
+            return self.answer(asker, reply);
+        }
+        let inner = Arc::downgrade(self);
+        let settled = move |settled: Result<(), meridian_lsm::Error>| {
+            let Some(inner) = inner.upgrade() else { return };
+            let reply = match settled {
+                Ok(()) => reply,
+                Err(error) => ReplicaReply::Refused(Refusal::Storage(error.to_string())),
+            };
+            inner.answer(asker, reply);
+        };
+        self.store.on_settled(commit, Box::new(settled));
+    }
+
+    /// Answers with what may have to wait for the disk.
+    fn answer_off_thread(
+        self: &Arc<Self>,
+        asker: Asker,
+        work: impl FnOnce(&Arc<Self>) -> ReplicaReply + Send + 'static,
+    ) {
+        let Ok(permit) = Arc::clone(&self.blocking).try_acquire_owned() else {
+            return self.answer(asker, ReplicaReply::Refused(Refusal::Overloaded));
+        };
+        self.block(move |inner| {
+            let reply = work(inner);
+            inner.answer(asker, reply);
+            drop(permit);
+        });
+    }
+
+    pub(crate) fn send_back(&self, asker: Asker, body: PeerBody) {
+        let Asker { node, class, call, trace } = asker;
+        if let Err(why) = self.send(node, class, encode(call, trace, body)) {
+            tracing::debug!(peer = %self.name_of(node), ?why, "an answer was not sent");
+        }
+    }
+}
