@@ -184,6 +184,32 @@ mod tests {
     }
 
     #[test]
+    fn a_sleep_moves_for_an_earlier_time_only() {
+        let timers = Timers::default();
+        timers.reschedule(1, None, Some(Millis(20)));
+        assert_eq!(timers.pop_due(Millis(5)), Err(Some(Millis(20))));
+        timers.reschedule(1, Some(Millis(20)), None);
+        timers.reschedule(2, None, Some(Millis(40)));
+        assert_eq!(timers.pop_due(Millis(6)), Err(Some(Millis(20))), "it sleeps already");
+        assert_eq!(timers.pop_due(Millis(20)), Err(Some(Millis(40))));
+        timers.reschedule(3, None, Some(Millis(30)));
+        assert_eq!(timers.pop_due(Millis(21)), Err(Some(Millis(30))));
+        assert_eq!(timers.pop_due(Millis(30)), Ok(3));
+        timers.reschedule(2, Some(Millis(40)), None);
+        assert_eq!(timers.pop_due(Millis(31)), Err(None));
+    }
+
+    #[test]
+    fn a_closed_table_forgets_all_and_keeps_nothing() {
+        let table = InFlight::new(7);
+        let waiting = Arc::new(Mutex::new(()));
+        table.insert(1, Arc::clone(&waiting));
+        table.close();
+        table.insert(2, Arc::clone(&waiting));
+        assert_eq!((table.len(), table.all().len(), Arc::strong_count(&waiting)), (0, 0, 1));
+    }
+
+    #[test]
     fn counts_what_waits_once() {
         let table = InFlight::new(7);
         let call = table.next_call();

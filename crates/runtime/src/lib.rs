@@ -5,8 +5,9 @@
 //! serve/*        requests, resolved to rows
 //!   put get page     each runs its machine where the request arrived
 //!     exchange         waiting machines by call number; stepped by whoever brings the event
-//! peer           messages of other nodes, done on the link's task
+//! peer/*         messages of other nodes, done on the link's task
 //! control        one task: hints to deliver, clocks to compare (meridian-node)
+//!   hints repair/*   does so
 //! ```
 //!
 //! Knows: how to keep time, reach other nodes, and do what an action says.

@@ -81,3 +81,49 @@ impl SharedVnodes {
         self.0.get(&peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meridian_topology::Shape;
+    use meridian_types::DcId;
+
+    use super::*;
+
+    #[test]
+    fn equal_maps_of_equal_clusters_share_a_placement_and_the_oldest_goes() {
+        let (three, small) =
+            (Shape::named("three-dc").unwrap(), Shape::named("three-node").unwrap());
+        let cache = PlacementCache::default();
+        let placed = |shape: &Shape, map: &KeyspaceMap| {
+            cache.placed(&shape.topology().clone(), map.clone()).unwrap().placement
+        };
+        let first = placed(&three, three.replication());
+        assert!(Arc::ptr_eq(&first, &placed(&three, three.replication())));
+        assert!(!Arc::ptr_eq(&first, &placed(&small, small.replication())));
+        let dcs: Vec<DcId> = three.topology().dcs().iter().map(|dc| dc.id).collect();
+        for copies in 0..MAX_PLACEMENTS - 1 {
+            let (a, b) = (copies / 3 + 1, copies % 3 + 1);
+            let count = |n: usize| u8::try_from(n).unwrap();
+            placed(&three, &KeyspaceMap::new([(dcs[0], count(a)), (dcs[1], count(b))]));
+        }
+        assert_eq!(cache.known.lock().len(), MAX_PLACEMENTS);
+        let again = placed(&three, three.replication());
+        assert!(!Arc::ptr_eq(&first, &again) && first == again);
+    }
+
+    #[test]
+    fn shared_vnodes_are_those_that_both_hold() {
+        let shape = Shape::named("three-dc").unwrap();
+        let placement = Placement::initial(shape.topology(), shape.replication()).unwrap();
+        let nodes: Vec<NodeId> = shape.topology().nodes().iter().map(|node| node.id).collect();
+        let (me, others) = nodes.split_first().unwrap();
+        let shared = SharedVnodes::of(&placement, *me);
+        for peer in others {
+            let both = |vnode: &VnodeId| placement.replicas(*vnode).contains(*peer);
+            let expected: Vec<VnodeId> = placement.vnodes_of(*me).filter(both).collect();
+            assert_eq!(shared.with(*peer).map_or(&[][..], |vnodes| vnodes), expected);
+            assert_eq!(shared.peers().any(|known| known == *peer), !expected.is_empty());
+        }
+        assert!(shared.with(*me).is_none());
+    }
+}

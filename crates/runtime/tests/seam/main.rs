@@ -262,3 +262,21 @@ fn a_crash_leaves_no_task_and_a_new_life_finds_the_disk() {
     assert!(!opened.clean && opened.incarnation != incarnation);
     assert_eq!(cluster.get(1, "a", ConsistencyLevel::One), ["value"]);
 }
+
+#[test]
+fn the_same_world_twice_says_the_same() {
+    let trace = || {
+        let mut cluster = Cluster::of(4);
+        for key in 0..20 {
+            cluster.put(key % 3 + 1, &key.to_string(), "value", ConsistencyLevel::Quorum);
+        }
+        cluster.stop(NodeId(4));
+        for key in 20..40 {
+            cluster.put(key % 3 + 1, &key.to_string(), "value", ConsistencyLevel::Quorum);
+        }
+        cluster.start(NodeId(4), 1);
+        cluster.world.pass(60_000);
+        cluster.world.trace()
+    };
+    assert_eq!(trace(), trace());
+}

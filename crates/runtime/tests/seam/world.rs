@@ -1,6 +1,7 @@
 //! A world on one thread: tasks, sleepers, works and messages, in the order of their times.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -37,6 +38,8 @@ pub(crate) struct World {
     ready: Mutex<VecDeque<Arc<Task>>>,
     events: Mutex<BTreeMap<(u64, u64), Event>>,
     nodes: Mutex<BTreeMap<NodeId, Arc<Wires>>>,
+    /// Everything that was sent, and when.
+    trace: Mutex<DefaultHasher>,
     /// Whether every message arrives twice.
     pub(crate) doubles: AtomicBool,
     /// Whether no message arrives.
@@ -85,6 +88,11 @@ impl World {
     pub(crate) fn pass(self: &Arc<Self>, millis: u64) {
         let until = Millis(self.now.load(Ordering::Relaxed) + millis);
         self.run(Sleep { world: Arc::clone(self), until });
+    }
+
+    /// A digest of everything that was sent.
+    pub(crate) fn trace(&self) -> u64 {
+        self.trace.lock().finish()
     }
 
     fn spawn(self: &Arc<Self>, future: BoxFuture<'static, ()>) {
@@ -229,6 +237,8 @@ impl Network for Wires {
 
     fn send(&self, to: NodeId, class: Class, message: Bytes) -> Result<(), SendRefused> {
         let from = self.me;
+        let at = self.world.now.load(Ordering::Relaxed);
+        (at, from, to, &message).hash(&mut *self.world.trace.lock());
         let Some(other) = self.world.nodes.lock().get(&to).cloned() else {
             return Err(SendRefused::Down);
         };
