@@ -36,6 +36,10 @@ pub(crate) enum Op {
     Read { client: usize, key: usize, count: usize, order: usize, repair: bool },
     /// A pull at one instant; it breaks off after `rows` rows.
     Pull { to: usize, from: usize, rows: Option<usize> },
+    /// A pull begins, and is under way until as many steps as it needs are taken.
+    BeginPull { to: usize, from: usize },
+    /// A pull that is under way takes a step.
+    StepPull { pick: usize },
     /// The replicas of this set of bits collect markers.
     Collect { replicas: usize },
     /// A replica's WAL reaches its disk.
@@ -124,10 +128,15 @@ impl Draw<'_> {
                 order: c.below(120),
                 repair: c.chance(0.4),
             },
-            x if x < 0.84 => {
+            x if x < 0.78 => {
                 let from = (at + 1 + c.below(replicas - 1)) % replicas;
-                Op::Pull { to: at, from, rows: c.one_of(&[None, None, None, Some(0), Some(1)]) }
+                match c.below(8) {
+                    0 | 1 => Op::BeginPull { to: at, from },
+                    2 => Op::Pull { to: at, from, rows: c.one_of(&[Some(0), Some(1)]) },
+                    _ => Op::Pull { to: at, from, rows: None },
+                }
             }
+            x if x < 0.84 => Op::StepPull { pick: c.below(1 << 20) },
             x if x < 0.89 => Op::Collect { replicas: c.below(1 << replicas) },
             x if x < 0.97 => Op::Sync { at },
             _ => Op::Checkpoint { at },

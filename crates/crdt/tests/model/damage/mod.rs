@@ -11,6 +11,7 @@ mod history;
 mod mutations;
 mod oracle;
 mod pinned;
+mod pull;
 mod replica;
 mod world;
 

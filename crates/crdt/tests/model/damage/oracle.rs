@@ -31,8 +31,10 @@ pub(crate) struct Oracle {
     fragile: BTreeSet<Dot>,
     /// Values that a damaged replica found, by replica.
     found: BTreeMap<usize, BTreeSet<(usize, Dot)>>,
-    /// Loose entries that were written anew.
-    reissued: BTreeSet<Dot>,
+    /// Loose entries that were written anew, and who has done so since it last lost anything.
+    reissued: BTreeMap<Dot, BTreeSet<usize>>,
+    /// Nobody is left who did not lose anything, or has met somebody who did not.
+    nobody_left: bool,
 }
 
 /// A broken promise; the letter is the model's name for it.
@@ -50,6 +52,10 @@ pub(crate) enum Violation {
     FoundAndLost { replica: usize, dot: Dot },
     /// D: a value was written anew that another replica durably had when it was lost.
     CameBack { replica: usize, dot: Dot },
+    /// A replica wrote the same value anew a second time.
+    WrittenAnewTwice { replica: usize, dot: Dot },
+    /// A read was answered although nobody had accepted that all replicas lost something.
+    AnsweredUnaccepted,
     /// A replica does not answer after it has met all others.
     StillSilent { replica: usize },
 }
@@ -106,6 +112,7 @@ impl Oracle {
             }
         }
         if what != Loss::Tail {
+            self.reissued.values_mut().for_each(|by| _ = by.remove(&replica.index));
             let values = |(key, entries): (usize, &Vec<Entry>)| {
                 let values = entries.iter().filter(|entry| entry.value.is_some());
                 values.map(|entry| (key, entry.dot)).collect::<Vec<_>>()
@@ -115,8 +122,17 @@ impl Oracle {
         }
     }
 
+    /// To be called after that as well.
+    pub(crate) fn note_left(&mut self, replicas: &[Replica]) {
+        let all = |is: fn(&Replica) -> bool| replicas.iter().all(is);
+        self.nobody_left |= all(|replica| replica.is_stuck() && !replica.is_fresh());
+        // Whoever lost all looks as if there had never been anything.
+        self.nobody_left &= !all(Replica::is_fresh);
+    }
+
     /// What the operator accepted is lost.
     pub(crate) fn note_accepted(&mut self, replica: &Replica) {
+        self.nobody_left = false;
         for write in &mut self.acknowledged {
             if !replica.coverage(write.key).contains(write.dot) {
                 write.lost.extend(&write.by);
@@ -127,7 +143,9 @@ impl Oracle {
     /// D.
     pub(crate) fn reissue(&mut self, at: usize, reissued: &Reissued) -> Result<(), Violation> {
         self.record(reissued.key, &reissued.delta)?;
-        self.reissued.insert(reissued.of);
+        if !self.reissued.entry(reissued.of).or_default().insert(at) {
+            return Err(Violation::WrittenAnewTwice { replica: at, dot: reissued.of });
+        }
         match self.fragile.contains(&reissued.of) {
             true => Ok(()),
             false => Err(Violation::CameBack { replica: at, dot: reissued.of }),
@@ -141,6 +159,9 @@ impl Oracle {
         row: &Row,
         coverage: &Context,
     ) -> Result<(), Violation> {
+        if self.nobody_left {
+            return Err(Violation::AnsweredUnaccepted);
+        }
         let unseen = self.acknowledged.iter().find(|write| {
             write.key == key
                 && write.by.len() + count > replicas
@@ -154,10 +175,11 @@ impl Oracle {
         }
     }
 
-    /// C, without excuses.
+    /// C: of replicas that do not rebuild.
     pub(crate) fn check_equal_clocks(replicas: &[Replica]) -> Result<(), Violation> {
-        for (n, a) in replicas.iter().enumerate() {
-            for b in replicas[n + 1..].iter().filter(|b| a.clock == b.clock) {
+        let sound = || replicas.iter().filter(|replica| !replica.is_rebuilding());
+        for (n, a) in sound().enumerate() {
+            for b in sound().skip(n + 1).filter(|b| a.clock == b.clock) {
                 for key in 0..a.rows.len() {
                     if !live(&a.rows[key]).eq(live(&b.rows[key])) {
                         let replicas = (a.index, b.index);
@@ -192,7 +214,7 @@ impl Oracle {
         };
         for (&replica, found) in &self.found {
             let gone = found.iter().find(|(key, dot)| {
-                !survived(*dot) && !self.reissued.contains(dot) && !covered(*key, *dot)
+                !survived(*dot) && !self.reissued.contains_key(dot) && !covered(*key, *dot)
             });
             if let Some(&(_, dot)) = gone {
                 return Err(Violation::FoundAndLost { replica, dot });

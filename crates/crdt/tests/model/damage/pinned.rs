@@ -39,7 +39,8 @@ pub(super) fn crash_of_one_acker() -> History {
 }
 
 /// The cluster began without replica 2. Replica 1 loses its disk while replica 0 is cut off, and
-/// meets replica 2, which has never had anything: two of three that have no record.
+/// meets replica 2, which has never had anything: two of three that have no record, and ask each
+/// other at the same time.
 pub(super) fn majority_without_a_record() -> History {
     const OPS: &[Op] = &[
         pull(0, 1),
@@ -48,8 +49,12 @@ pub(super) fn majority_without_a_record() -> History {
         Op::AcceptLoss { at: 1 },
         write(2),
         Op::Lose { at: 1, what: Loss::Disk },
-        pull(1, 2),
-        pull(2, 1),
+        Op::BeginPull { to: 1, from: 2 },
+        Op::BeginPull { to: 2, from: 1 },
+        Op::StepPull { pick: 0 },
+        Op::StepPull { pick: 0 },
+        Op::StepPull { pick: 0 },
+        Op::StepPull { pick: 0 },
         read(2, LAST_TWO_OF_THREE),
     ];
     history(3, true, OPS)
@@ -174,4 +179,76 @@ pub(super) fn known_only_where_it_was_not_yet() -> History {
         pull(0, 1),
     ];
     history(3, false, OPS)
+}
+
+/// Both have forgotten a marker and what it deleted. Replica 1 loses its disk; a full pull has gone
+/// by the row, where nobody has one, when the value's delta comes a second time. The pull then joins
+/// a clock that has both dots.
+pub(super) fn delta_behind_the_scan() -> History {
+    const OPS: &[Op] = &[
+        write(1),
+        Op::Deliver { pick: 0, twice: true, lost: false },
+        read(1, 0),
+        overwrite(true, 2),
+        Op::Sync { at: 0 },
+        Op::Sync { at: 1 },
+        pull(0, 1),
+        Op::Collect { replicas: 0b01 },
+        lose(1, Loss::Disk),
+        Op::BeginPull { to: 1, from: 0 },
+        Op::StepPull { pick: 0 },
+        Op::Deliver { pick: 0, twice: false, lost: false },
+        Op::StepPull { pick: 0 },
+    ];
+    history(2, false, OPS)
+}
+
+/// As [`known_only_where_it_was_not_yet`], and replica 0 sweeps replica 2 slowly: it ends after it
+/// has heard of replica 1's loss, but went by the row before.
+pub(super) fn swept_before_the_loss_was_heard_of() -> History {
+    const OPS: &[Op] = &[
+        Op::Checkpoint { at: 1 },
+        write(2),
+        Op::Sync { at: 0 },
+        Op::Sync { at: 1 },
+        lose(0, CLOCK),
+        Op::BeginPull { to: 0, from: 2 },
+        Op::StepPull { pick: 0 },
+        pull(2, 1),
+        Op::Sync { at: 2 },
+        lose(1, Loss::SinceCheckpoint),
+        pull(0, 1),
+        Op::StepPull { pick: 0 },
+    ];
+    history(3, false, OPS)
+}
+
+/// Each is asked after it has met the other, and none of them has all that they acknowledged.
+pub(super) fn both_lost_something() -> History {
+    const OPS: &[Op] = &[
+        write(2),
+        Op::Sync { at: 0 },
+        Op::Sync { at: 1 },
+        lose(0, CLOCK),
+        lose(1, CLOCK),
+        pull(0, 1),
+        pull(1, 0),
+        read(2, 0),
+    ];
+    history(2, false, OPS)
+}
+
+/// Replica 0 writes anew what only it had, replica 1 has it, and a crash makes replica 0 begin the
+/// last step of its rebuilding again.
+pub(super) fn crash_after_writing_anew() -> History {
+    const OPS: &[Op] = &[
+        write(1),
+        Op::Sync { at: 0 },
+        lose(0, CLOCK),
+        pull(0, 1),
+        pull(1, 0),
+        crash(0),
+        pull(0, 1),
+    ];
+    history(2, false, OPS)
 }

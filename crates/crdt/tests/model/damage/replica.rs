@@ -3,6 +3,8 @@
 //! INVARIANT: clock and rows are always what the deltas in the clock give, so they are true
 //! whatever was lost: a replica whose tables are gone starts again from nothing. Entries that were
 //! found without the clock that proved them are *loose*: nobody is shown them, nobody pulls them.
+//! While it rebuilds, rows may know more than the clock: what a full pull said and the clock does
+//! not have yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +12,7 @@ use meridian_crdt::{ConflictPolicy, Context, Delta, Dot, Entry, Row, VnodeClock}
 
 use super::history::Loss;
 use super::mutations::Mutation;
+use super::pull::Pull;
 use crate::support::life;
 
 const POLICY: ConflictPolicy = ConflictPolicy::Siblings;
@@ -19,26 +22,71 @@ const POLICY: ConflictPolicy = ConflictPolicy::Siblings;
 pub(crate) struct Disk {
     pub(crate) clock: VnodeClock,
     rows: Vec<Row>,
+    /// Entries without their context, by key.
     loose: Vec<Vec<Entry>>,
-    sweeps: BTreeSet<usize>,
+    rebuild: Option<Rebuild>,
+}
+
+/// What a replica that lost more than its tail, or never had anything, knows of its way back.
+#[derive(Clone)]
+struct Rebuild {
+    /// Nothing was found: it may be new, or its disk is.
+    fresh: bool,
+    /// The peers pulled from in full since the last loss that it knows of, its own or a peer's.
+    swept: BTreeSet<usize>,
+    /// Rises when it begins with the peers all over again.
+    round: u32,
+    /// The losses of peers, by their numbers, that it has taken note of.
     heard_of: BTreeSet<(usize, u32)>,
+    /// Whether one of the peers had never lost what it had, or had made up for it.
+    found_sound: bool,
+    /// Whether one of the peers was not fresh.
+    found_older: bool,
+    /// An operator accepts what was lost.
+    accepted: bool,
+}
+
+impl Rebuild {
+    fn begun(fresh: bool) -> Self {
+        Self {
+            fresh,
+            swept: BTreeSet::new(),
+            round: 0,
+            heard_of: BTreeSet::new(),
+            found_sound: false,
+            found_older: false,
+            accepted: false,
+        }
+    }
+
+    /// Whether what is lost for good is known to be so.
+    fn may_answer(&self) -> bool {
+        self.found_sound || self.accepted
+    }
+}
+
+/// What a replica says of itself to whoever pulls from it.
+#[derive(Clone, Copy)]
+pub(crate) struct Standing {
+    /// The most replicas that a read may wait for if this one is to be among them.
+    level: usize,
+    /// The number of its last loss, 0 if it never had one.
+    loss: u32,
+    rebuilding: bool,
+    fresh: bool,
 }
 
 pub(crate) struct Replica {
     pub(crate) index: usize,
     /// Replicas of the vnode.
     replicas: usize,
-    incarnation: u64,
+    pub(crate) incarnation: u64,
     next: u64,
     pub(crate) clock: VnodeClock,
     pub(crate) rows: Vec<Row>,
-    /// Entries without their context, by key.
     pub(crate) loose: Vec<Vec<Entry>>,
-    /// The peers whose coverage the own rows and the loose entries have yet to be joined against.
-    pub(crate) sweeps: BTreeSet<usize>,
-    /// The losses of peers, by their numbers, that this rebuilding replica has taken note of.
-    heard_of: BTreeSet<(usize, u32)>,
-    /// How often more than a tail was lost here.
+    rebuild: Option<Rebuild>,
+    /// How often more than a tail was lost here; to have begun with nothing counts as well.
     losses: u32,
     /// The peers pulled from since something was lost, with the level that each was good for.
     /// `None`: whatever was lost has been made up for.
@@ -68,8 +116,7 @@ impl Replica {
             clock: VnodeClock::default(),
             rows: vec![Row::default(); keys],
             loose: vec![Vec::new(); keys],
-            sweeps: BTreeSet::new(),
-            heard_of: BTreeSet::new(),
+            rebuild: fresh.then(|| Rebuild::begun(true)),
         };
         Self {
             index,
@@ -79,9 +126,8 @@ impl Replica {
             clock: empty.clock.clone(),
             rows: empty.rows.clone(),
             loose: empty.loose.clone(),
-            sweeps: BTreeSet::new(),
-            heard_of: BTreeSet::new(),
-            losses: 0,
+            rebuild: empty.rebuild.clone(),
+            losses: u32::from(fresh),
             pulled: (fresh && broken != Some(Mutation::ServeFresh)).then(BTreeMap::new),
             durable: empty,
             checkpoint: None,
@@ -90,8 +136,34 @@ impl Replica {
         }
     }
 
-    fn breaks(&self, rule: Mutation) -> bool {
+    pub(crate) fn breaks(&self, rule: Mutation) -> bool {
         self.broken == Some(rule)
+    }
+
+    pub(crate) fn is_rebuilding(&self) -> bool {
+        self.rebuild.is_some()
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.rebuild.as_ref().is_some_and(|rebuild| rebuild.fresh)
+    }
+
+    /// Whether it has met nobody who did not lose anything, and no operator has accepted that.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.rebuild.as_ref().is_some_and(|rebuild| !rebuild.may_answer())
+    }
+
+    pub(crate) fn round(&self) -> u32 {
+        self.rebuild.as_ref().map_or(0, |rebuild| rebuild.round)
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        Standing {
+            level: self.level(),
+            loss: self.losses,
+            rebuilding: self.is_rebuilding(),
+            fresh: self.is_fresh(),
+        }
     }
 
     /// The most replicas that a read may wait for if this one is to be among them.
@@ -100,9 +172,15 @@ impl Replica {
     /// Whoever lost such a write finds it at one of any r replicas that are themselves good for
     /// r, or at one of all the others.
     pub(crate) fn level(&self) -> usize {
+        if self.is_stuck() && !self.breaks(Mutation::AnswerWithoutSound) {
+            return 0;
+        }
         let Some(pulled) = &self.pulled else {
             return self.replicas;
         };
+        if pulled.len() == self.replicas - 1 {
+            return self.replicas;
+        }
         let spared = usize::from(self.breaks(Mutation::PullFromTooFew));
         let good_for = |level: usize| {
             let counts = |peer: &&usize| **peer >= level || self.breaks(Mutation::CountAnyPeer);
@@ -117,16 +195,30 @@ impl Replica {
         Dot::new(life(self.index, self.incarnation), self.next)
     }
 
-    /// Rule 4. What the delta's writer had seen goes from the loose entries as well.
-    pub(crate) fn apply(&mut self, key: usize, delta: Delta) {
+    /// Rule 4. What the delta's writer had seen goes from the loose entries as well. `passed` is
+    /// what the full pulls that have gone by this row stand for.
+    pub(crate) fn apply(&mut self, key: usize, delta: Delta, passed: &VnodeClock) {
         let dot = delta.entry.dot;
         if self.clock.contains(dot) {
             return;
         }
+        self.remember_passed(key, passed);
         self.loose[key].retain(|entry| entry.dot != dot && !delta.context.contains(entry.dot));
         self.rows[key].apply(POLICY, delta);
         self.clock.insert(dot);
         self.rows[key].strip(&self.clock);
+    }
+
+    /// A full pull that went by where nobody had a row has joined nothing there. What comes to the
+    /// row before the pull joins its clock meets what the peer had seen, as if it had.
+    fn remember_passed(&mut self, key: usize, passed: &VnodeClock) {
+        if !passed.is_empty() && !self.breaks(Mutation::ForgetWhatPullPassed) {
+            self.rows[key].remember(&passed.to_context());
+        }
+    }
+
+    pub(crate) fn has_anything(&self, key: usize) -> bool {
+        !self.rows[key].is_empty() || !self.loose[key].is_empty()
     }
 
     pub(crate) fn coverage(&self, key: usize) -> Context {
@@ -134,14 +226,21 @@ impl Replica {
     }
 
     /// Rule 6.
-    pub(crate) fn join_answer(&mut self, key: usize, other: &Row, theirs: &Context) {
+    pub(crate) fn join_answer(
+        &mut self,
+        key: usize,
+        other: &Row,
+        theirs: &Context,
+        passed: &VnodeClock,
+    ) {
+        self.remember_passed(key, passed);
         self.loose[key].retain(|entry| !theirs.contains(entry.dot));
         self.rows[key].join_answer(POLICY, &mut self.clock, other, theirs);
         self.rows[key].strip(&self.clock);
     }
 
     /// The row as a pull hands it out: without loose entries.
-    fn handed_out(&self, key: usize) -> Row {
+    pub(crate) fn handed_out(&self, key: usize) -> Row {
         let row = &self.rows[key];
         match self.breaks(Mutation::HandOutLooseEntries) {
             true => {
@@ -152,61 +251,67 @@ impl Replica {
         }
     }
 
-    /// Rule 7, at one instant. Breaks off before it joins more than `rows` rows.
-    pub(crate) fn pull(&mut self, from: &Self, rows: Option<usize>) -> Vec<Reissued> {
-        let full = !self.sweeps.is_empty() && !self.breaks(Mutation::PullOnlyNews);
-        let mut joined = 0;
-        for key in 0..self.rows.len() {
-            let row = from.handed_out(key);
-            let news = row.is_news_to(&self.clock);
-            if news && rows == Some(joined) {
-                return Vec::new();
-            }
-            joined += usize::from(news);
-            if news || full {
-                self.join_answer(key, &row, &row.full_context(&from.clock));
-            }
-        }
-        self.clock.join(&from.clock);
+    /// The last step of a pull (rule 7).
+    pub(crate) fn end_pull(&mut self, pull: &Pull) -> Vec<Reissued> {
+        self.clock.join(&pull.snapshot);
         for row in &mut self.rows {
             row.strip(&self.clock);
         }
-        self.known.insert(from.index, from.durable.clock.clone());
-        self.note_pulled(from);
-        self.note_swept(from)
-    }
-
-    fn note_pulled(&mut self, from: &Self) {
-        let level = from.level();
-        let Some(pulled) = &mut self.pulled else {
-            return;
-        };
-        pulled.insert(from.index, level);
-        let nobody_knows_more = pulled.len() == self.replicas - 1;
-        // With the rule left out: nobody of a majority has ever had anything.
-        let begins = self.broken == Some(Mutation::BeginByMajority)
-            && self.clock.is_empty()
-            && pulled.len() + 1 > self.replicas / 2;
-        if nobody_knows_more || begins {
-            self.pulled = None;
+        self.known.insert(pull.from, pull.durable.clone());
+        if let Some(pulled) = &mut self.pulled {
+            pulled.insert(pull.from, pull.standing.level);
         }
+        self.note_swept(pull);
+        self.end_rebuild_if_done()
     }
 
     /// What the peer has lost, it may have given before to one that was swept already: the others
     /// are swept again.
-    fn note_swept(&mut self, from: &Self) -> Vec<Reissued> {
-        if self.sweeps.is_empty() {
+    fn note_swept(&mut self, pull: &Pull) {
+        let (sweeps_once, counts_all) =
+            (self.breaks(Mutation::SweepOnce), self.breaks(Mutation::CountOlderPulls));
+        let Some(rebuild) = &mut self.rebuild else { return };
+        let Standing { loss, rebuilding, fresh, .. } = pull.standing;
+        rebuild.found_sound |= !rebuilding;
+        rebuild.found_older |= !fresh;
+        if loss > 0 && rebuild.heard_of.insert((pull.from, loss)) && !sweeps_once {
+            rebuild.swept.clear();
+            rebuild.round += 1;
+            rebuild.swept.insert(pull.from);
+        } else if rebuild.round == pull.round || counts_all {
+            rebuild.swept.insert(pull.from);
+        }
+    }
+
+    fn end_rebuild_if_done(&mut self) -> Vec<Reissued> {
+        let reissued = self.end_rebuild();
+        let has_met_all = |pulled: &BTreeMap<usize, usize>| pulled.len() == self.replicas - 1;
+        if self.rebuild.is_none() && self.pulled.as_ref().is_some_and(has_met_all) {
+            self.pulled = None;
+        }
+        reissued
+    }
+
+    fn end_rebuild(&mut self) -> Vec<Reissued> {
+        let Some(rebuild) = &self.rebuild else { return Vec::new() };
+        let all_new = rebuild.fresh && !rebuild.found_older;
+        let met = rebuild.swept.len();
+        let is_done = met == self.replicas - 1 && (rebuild.may_answer() || all_new);
+        // With the rule left out: a majority that never had anything is enough.
+        let begins =
+            self.breaks(Mutation::BeginByMajority) && all_new && met + 1 > self.replicas / 2;
+        if !(is_done || begins || self.breaks(Mutation::ReissueEarly) && met > 0) {
             return Vec::new();
         }
-        let is_news = from.losses > 0 && self.heard_of.insert((from.index, from.losses));
-        if is_news && !self.breaks(Mutation::SweepOnce) {
-            self.sweeps = self.others();
+        self.rebuild = None;
+        if begins {
+            self.pulled = None;
         }
-        self.sweeps.remove(&from.index);
-        if self.breaks(Mutation::ReissueEarly) {
-            self.sweeps.clear();
+        let reissued = self.reissue();
+        if !self.breaks(Mutation::ReissueUnsynced) {
+            self.sync();
         }
-        if self.sweeps.is_empty() { self.reissue() } else { Vec::new() }
+        reissued
     }
 
     /// No other replica covers what is still loose: these values are here alone, and what they
@@ -222,7 +327,8 @@ impl Replica {
             for entry in values {
                 let of = entry.dot;
                 if self.breaks(Mutation::KeepDotOfLooseEntries) {
-                    self.apply(key, Delta { entry, context: Context::default() });
+                    let delta = Delta { entry, context: Context::default() };
+                    self.apply(key, delta, &VnodeClock::default());
                     continue;
                 }
                 let context = match self.breaks(Mutation::ReissueOverItself) {
@@ -230,7 +336,7 @@ impl Replica {
                     false => Context::default(),
                 };
                 let delta = Delta { entry: Entry { dot: self.mint(), ..entry }, context };
-                self.apply(key, delta.clone());
+                self.apply(key, delta.clone(), &VnodeClock::default());
                 reissued.push(Reissued { key, of, delta });
             }
         }
@@ -266,8 +372,7 @@ impl Replica {
             clock: self.clock.clone(),
             rows: self.rows.clone(),
             loose: self.loose.clone(),
-            sweeps: self.sweeps.clone(),
-            heard_of: self.heard_of.clone(),
+            rebuild: self.rebuild.clone(),
         }
     }
 
@@ -286,35 +391,34 @@ impl Replica {
             Loss::Tail => {}
             Loss::SinceCheckpoint => {
                 if let Some(old) = self.checkpoint.clone() {
-                    self.durable = old;
-                    self.durable.sweeps = self.others();
+                    self.durable = Disk { rebuild: Some(Rebuild::begun(false)), ..old };
                 }
             }
             Loss::Tables { keep } => self.durable = self.without_tables(keep),
             Loss::Disk => {
                 let keys = self.rows.len();
-                self.durable.clock = VnodeClock::default();
-                self.durable.rows = vec![Row::default(); keys];
-                self.durable.loose = vec![Vec::new(); keys];
-                self.durable.sweeps = self.others();
+                self.durable = Disk {
+                    clock: VnodeClock::default(),
+                    rows: vec![Row::default(); keys],
+                    loose: vec![Vec::new(); keys],
+                    rebuild: Some(Rebuild::begun(true)),
+                };
                 self.checkpoint = None;
             }
         }
-        if what != Loss::Tail {
-            self.durable.heard_of.clear();
-            self.losses += 1;
-        }
-        let Disk { clock, rows, loose, sweeps, heard_of } = self.durable.clone();
-        (self.clock, self.rows, self.loose) = (clock, rows, loose);
-        (self.sweeps, self.heard_of) = (sweeps, heard_of);
+        self.losses += u32::from(what != Loss::Tail);
+        let Disk { clock, rows, loose, rebuild } = self.durable.clone();
+        (self.clock, self.rows, self.loose, self.rebuild) = (clock, rows, loose, rebuild);
         self.known.clear();
         self.incarnation += 1;
         self.next = 0;
         self.pulled = Some(BTreeMap::new());
-        if self.breaks(Mutation::ServeAfterCrash) && what == Loss::Tail
-            || self.breaks(Mutation::ServeFresh) && what == Loss::Disk
-        {
+        if self.breaks(Mutation::ServeAfterCrash) && what == Loss::Tail {
             self.pulled = None;
+        }
+        if self.breaks(Mutation::ServeFresh) && what == Loss::Disk {
+            self.pulled = None;
+            self.rebuild = None;
         }
     }
 
@@ -330,7 +434,7 @@ impl Replica {
                 *row = old.clone();
             }
         }
-        found.sweeps = self.others();
+        found.rebuild = Some(Rebuild::begun(false));
         if self.breaks(Mutation::KeepClockOfLostTables) {
             return found;
         }
@@ -343,18 +447,18 @@ impl Replica {
         found
     }
 
-    fn others(&self) -> BTreeSet<usize> {
-        (0..self.replicas).filter(|peer| *peer != self.index).collect()
-    }
-
     /// The replica answers reads as it is. It goes on sweeping: what it has may have been deleted,
     /// and forgotten by those who know of it.
     pub(crate) fn accept_loss(&mut self) -> Vec<Reissued> {
         self.pulled = None;
-        if self.breaks(Mutation::AcceptWithoutSweep) && !self.sweeps.is_empty() {
-            self.sweeps.clear();
-            return self.reissue();
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.accepted = true;
+            if self.broken == Some(Mutation::AcceptWithoutSweep) {
+                rebuild.swept.extend((0..self.replicas).filter(|peer| *peer != self.index));
+            }
         }
-        Vec::new()
+        let reissued = self.end_rebuild_if_done();
+        self.sync();
+        reissued
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use meridian_crdt::{ConflictPolicy, Context, Delta, Entry, Row};
+use meridian_crdt::{ConflictPolicy, Context, Delta, Entry, Row, VnodeClock};
 use meridian_types::Hlc;
 
 use super::history::{History, Loss, Op};
 use super::mutations::Mutation;
 use super::oracle::{Oracle, Violation};
+use super::pull::{Progress, Pull};
 use super::replica::{Reissued, Replica};
 use crate::support::ordered;
 
@@ -26,6 +27,7 @@ struct Message {
 struct World<'a> {
     history: &'a History,
     replicas: Vec<Replica>,
+    pulls: Vec<Pull>,
     network: Vec<Message>,
     tokens: BTreeMap<(usize, usize), Context>,
     oracle: Oracle,
@@ -38,6 +40,7 @@ pub(crate) fn run(history: &History, broken: Option<Mutation>) -> Result<(), Vio
     let mut world = World {
         history,
         replicas: (0..history.replicas).map(replica).collect(),
+        pulls: Vec::new(),
         network: Vec::new(),
         tokens: BTreeMap::new(),
         oracle: Oracle::default(),
@@ -59,6 +62,10 @@ impl World<'_> {
                 self.read((client, key), (count, order), repair)?;
             }
             Op::Pull { to, from, rows } => self.pull(to, from, rows)?,
+            Op::BeginPull { to, from } => {
+                self.pulls.push(Pull::begin(&self.replicas[to], &self.replicas[from], None));
+            }
+            Op::StepPull { pick } => self.step_pull(pick)?,
             Op::Collect { replicas } => {
                 for replica in &mut self.replicas {
                     if replicas & 1 << replica.index != 0 {
@@ -70,12 +77,29 @@ impl World<'_> {
             Op::Checkpoint { at } => self.replicas[at].take_checkpoint(),
             Op::Lose { at, what } => self.lose(at, what),
             Op::AcceptLoss { at } => {
-                self.oracle.note_accepted(&self.replicas[at]);
-                let reissued = self.replicas[at].accept_loss();
-                self.note_reissued(at, &reissued)?;
+                self.accept_loss(at)?;
             }
         }
         Ok(())
+    }
+
+    fn accept_loss(&mut self, at: usize) -> Result<(), Violation> {
+        self.oracle.note_accepted(&self.replicas[at]);
+        let reissued = self.replicas[at].accept_loss();
+        self.note_reissued(at, &reissued)
+    }
+
+    /// All that full pulls have seen of a row at this replica since they went by it.
+    fn passed(&self, at: usize, key: usize) -> VnodeClock {
+        let mut passed = VnodeClock::default();
+        let seen = self.pulls.iter().filter_map(|pull| pull.passed(&self.replicas[at], key));
+        seen.for_each(|clock| passed.join(clock));
+        passed
+    }
+
+    fn apply(&mut self, at: usize, key: usize, delta: Delta) {
+        let passed = self.passed(at, key);
+        self.replicas[at].apply(key, delta, &passed);
     }
 
     fn write(&mut self, op: Op) -> Result<(), Violation> {
@@ -94,12 +118,12 @@ impl World<'_> {
         };
         let delta = Delta { entry, context };
         self.oracle.record(key, &delta)?;
-        self.replicas[at].apply(key, delta.clone());
+        self.apply(at, key, delta.clone());
         let mut by = BTreeSet::from([at]);
         let others = (0..self.history.replicas).filter(|to| *to != at).collect();
         for to in ordered(others, order) {
             if by.len() < acks {
-                self.replicas[to].apply(key, delta.clone());
+                self.apply(to, key, delta.clone());
                 by.insert(to);
             } else {
                 self.network.push(Message { to, key, delta: delta.clone() });
@@ -116,7 +140,8 @@ impl World<'_> {
         let at = pick % self.network.len();
         let Message { to, key, ref delta } = self.network[at];
         if !lost {
-            self.replicas[to].apply(key, delta.clone());
+            let delta = delta.clone();
+            self.apply(to, key, delta);
         }
         if !twice {
             self.network.remove(at);
@@ -147,7 +172,8 @@ impl World<'_> {
         self.oracle.check_read((key, count, self.history.replicas), &row, &coverage)?;
         if repair {
             for at in asked {
-                self.replicas[at].join_answer(key, &row, &coverage);
+                let passed = self.passed(at, key);
+                self.replicas[at].join_answer(key, &row, &coverage, &passed);
             }
         }
         self.tokens.insert((client, key), token);
@@ -155,10 +181,28 @@ impl World<'_> {
     }
 
     fn pull(&mut self, to: usize, from: usize, rows: Option<usize>) -> Result<(), Violation> {
-        let [puller, peer] =
-            self.replicas.get_disjoint_mut([to, from]).expect("nobody pulls from itself");
-        let reissued = puller.pull(peer, rows);
-        self.note_reissued(to, &reissued)
+        self.pulls.push(Pull::begin(&self.replicas[to], &self.replicas[from], rows));
+        let at = self.pulls.len() - 1;
+        while self.advance(at)? == Progress::More {}
+        Ok(())
+    }
+
+    fn step_pull(&mut self, pick: usize) -> Result<(), Violation> {
+        if !self.pulls.is_empty() {
+            self.advance(pick % self.pulls.len())?;
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, at: usize) -> Result<Progress, Violation> {
+        let mut pull = self.pulls.remove(at);
+        let passed = self.passed(pull.to, pull.next_key());
+        let (progress, reissued) = pull.step(&mut self.replicas, &passed);
+        self.note_reissued(pull.to, &reissued)?;
+        if progress == Progress::More {
+            self.pulls.insert(at, pull);
+        }
+        Ok(progress)
     }
 
     fn note_reissued(&mut self, at: usize, reissued: &[Reissued]) -> Result<(), Violation> {
@@ -174,6 +218,7 @@ impl World<'_> {
         }
         self.replicas[at].lose(what);
         self.oracle.note_lost(what, &self.replicas[at]);
+        self.oracle.note_left(&self.replicas);
     }
 
     fn pull_all(&mut self) -> Result<(), Violation> {
@@ -192,15 +237,21 @@ impl World<'_> {
 
     /// Everything under way arrives, some of it only after the replicas had agreed and collected.
     fn settle(&mut self) -> Result<(), Violation> {
+        self.pulls.clear();
         let network = std::mem::take(&mut self.network);
         for (n, Message { to, key, delta }) in network.iter().enumerate() {
             if self.history.early & 1 << (n % 64) != 0 {
-                self.replicas[*to].apply(*key, delta.clone());
+                self.apply(*to, *key, delta.clone());
             }
         }
         self.pull_all()?;
+        // One replica is enough: the others find it.
+        if let Some(at) = self.replicas.iter().position(Replica::is_stuck) {
+            self.accept_loss(at)?;
+            self.pull_all()?;
+        }
         for Message { to, key, delta } in network {
-            self.replicas[to].apply(key, delta);
+            self.apply(to, key, delta);
         }
         self.pull_all()
     }
