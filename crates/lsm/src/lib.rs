@@ -70,7 +70,7 @@ pub use key::Seqno;
 pub use options::*;
 pub use read::range::{KeyRange, LentRow, Scan};
 pub use read::snapshot::Snapshot;
-pub use recovery::{LostRange, Recovery};
+pub use recovery::{LostRange, LostTable, Recovery};
 pub use stats::{DbStats, LevelStats, TreeStats};
 pub use table::cache::CacheStats;
 pub use tree::Tree;

@@ -74,15 +74,19 @@ impl Default for SyncPolicy {
     }
 }
 
-/// What opening does when something of the log that was durable cannot be read.
+/// What opening does when something that was durable cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnDamage {
     /// Fails with [`crate::Error::Corruption`] and changes nothing.
     #[default]
     Refuse,
-    /// Opens with everything that can be read and says in [`crate::Recovery::lost`] what cannot:
-    /// for callers that can get it from somewhere else.
+    /// Opens with everything of the log that can be read and says in [`crate::Recovery::lost`] what
+    /// cannot: for callers that can get it from somewhere else. A damaged table is refused.
     OpenAndReport,
+    /// As [`Self::OpenAndReport`], and without the tables that cannot be opened, which
+    /// [`crate::Recovery::lost_tables`] names. Both are told by every opening until
+    /// [`crate::Db::forget_lost`]. A damaged manifest is refused.
+    OpenWithoutTables,
 }
 
 /// How fast flushes and compactions write, together.

@@ -3,7 +3,9 @@
 //! INVARIANT: everything is read and checked before anything is changed; a database that is
 //! corrupt is left as it was found. With [`crate::OnDamage::OpenAndReport`] a log with damage is
 //! opened all the same: its damaged segments get a second name before anything else is changed, and
-//! what could be read is in tables before they lose the first.
+//! what could be read is in tables before they lose the first. With
+//! [`crate::OnDamage::OpenWithoutTables`] so is one with damaged tables; what is lost is durable in
+//! `LOST` before the manifest forgets them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use meridian_vfs::Fs;
 use parking_lot::{Mutex, RwLock};
 
+use self::lost::Losses;
 use self::replay::replay;
 use crate::blob;
 use crate::blob::format::BlobRecord;
@@ -25,7 +28,7 @@ use crate::error::Error;
 use crate::flush::trim_log;
 use crate::jobs::Jobs;
 use crate::key::Seqno;
-use crate::options::{DbOptions, TreeConfig};
+use crate::options::{DbOptions, OnDamage, TreeConfig};
 use crate::table::cache::BlockCache;
 use crate::table::format::id_of;
 use crate::table::reader::{Garbage, Table};
@@ -33,13 +36,15 @@ use crate::tree::{Shared, Tree};
 use crate::version::edit::{Change, TableRecord};
 use crate::version::levels::Version;
 use crate::version::manifest::Manifest;
-use crate::version::state::State;
+use crate::version::state::{State, TreeState};
 use crate::version::trees;
 use crate::wal::segment;
 use crate::wal::writer::WalWriter;
 
+mod lost;
 mod replay;
 
+pub use lost::LostTable;
 pub use replay::LostRange;
 
 /// What opening a database found.
@@ -59,10 +64,14 @@ pub struct Recovery {
     pub torn_manifest_bytes: u64,
     /// The last write recovered.
     pub last_seqno: Seqno,
-    /// What was durable in the log and cannot be read; only with
-    /// [`crate::OnDamage::OpenAndReport`], and only by the opening that found it.
+    /// What was durable in the log and cannot be read. With [`crate::OnDamage::OpenAndReport`] only
+    /// the opening that found it tells; with [`crate::OnDamage::OpenWithoutTables`] every one, until
+    /// [`Db::forget_lost`].
     pub lost: Vec<LostRange>,
-    /// Segments with damage, kept under a second name by this opening or an earlier one until
+    /// Tables that cannot be read; only with [`crate::OnDamage::OpenWithoutTables`], and told by
+    /// every opening until [`Db::forget_lost`].
+    pub lost_tables: Vec<LostTable>,
+    /// Files with damage, kept under a second name by this opening or an earlier one until
     /// somebody removes them: whoever was stopped before it dealt with `lost` finds them here.
     pub set_aside: Vec<PathBuf>,
 }
@@ -79,22 +88,23 @@ pub(crate) fn open(
     sync_name(&*fs, dir)?;
     let lock = fs.lock(&dir.join("LOCK"))?;
     let mut recovery = Recovery::default();
-    let (state, fresh) = load_state(&*fs, dir, &mut recovery)?;
+    let (mut state, fresh) = load_state(&*fs, dir, &mut recovery)?;
+    let mut without = Without::of(&*fs, dir, options.on_damage)?;
     let shared = Arc::new(Shared::new());
     let cache = Arc::new(BlockCache::new(options.block_cache_bytes));
     let garbage = Arc::new(Garbage::default());
-    let open_table = |record: &TableRecord| {
-        Table::open(&*fs, dir, record.clone(), cache.clone(), garbage.clone())
+    let open = Openers {
+        fs: &*fs,
+        dir,
+        cache: &cache,
+        garbage: &garbage,
+        suspects: without.suspects.clone(),
     };
-    let open_blob = |record: &BlobRecord| {
-        let opened = BlobFile::open(&*fs, dir, *record, garbage.clone())?;
-        Ok(Arc::new(opened.with_cache(cache.clone())))
-    };
-    let open = Openers { table: &open_table, blob: &open_blob };
-    let trees = build_trees(dir, &state, configs.clone(), &shared, &open)?;
+    let trees = build_trees(&open, &mut state, configs.clone(), &shared, &mut without)?;
     let end = replay(&*fs, dir, &state, &trees, options.on_damage, &mut recovery)?;
-    set_aside(&*fs, dir, &mut recovery)?;
+    let is_log_damaged = !recovery.lost.is_empty();
     recovery.clean_shutdown |= fresh;
+    without.settle(&*fs, dir, &mut recovery)?;
     recovery.last_seqno = end.last;
     shared.visible.begin(end.last);
 
@@ -106,7 +116,8 @@ pub(crate) fn open(
     }
     let next_table = AtomicU64::new(remove_orphans(&*fs, dir, manifest.state())?);
     let noted = trees::load(&*fs, dir)?;
-    let is_noted = noted.as_ref().is_some_and(|noted| noted.has_trees_of(manifest.state()));
+    let is_noted = recovery.lost_tables.is_empty()
+        && noted.as_ref().is_some_and(|noted| noted.has_trees_of(manifest.state()));
     let dropped = noted.map_or(0, |noted| noted.state.last_seqno);
     let db = Db {
         core: Arc::new(Core {
@@ -130,13 +141,14 @@ pub(crate) fn open(
         }),
     };
     db.create_trees(configs)?;
-    if recovery.lost.is_empty() {
-        db.core.seal_what_is_full()?;
-    } else {
+    if is_log_damaged {
         // From here on nothing needs the damaged segments any more.
         db.core.flush_all()?;
+    } else {
+        db.core.seal_what_is_full()?;
     }
     trim_log(&db.core)?;
+    lost::clear_suspects(&*db.core.fs, &without.suspects)?;
     Ok((db, recovery))
 }
 
@@ -159,20 +171,135 @@ fn load_state(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(State
 
 /// What opens the files that the manifest knows.
 struct Openers<'a> {
-    table: &'a dyn Fn(&TableRecord) -> Result<Table, Error>,
-    blob: &'a dyn Fn(&BlobRecord) -> Result<Arc<BlobFile>, Error>,
+    fs: &'a dyn Fs,
+    dir: &'a Path,
+    cache: &'a Arc<BlockCache>,
+    garbage: &'a Arc<Garbage>,
+    /// Files to read whole.
+    suspects: BTreeSet<PathBuf>,
+}
+
+impl Openers<'_> {
+    fn table(&self, record: &TableRecord) -> Result<Table, Error> {
+        let (cache, garbage) = (self.cache.clone(), self.garbage.clone());
+        let opened = Table::open(self.fs, self.dir, record.clone(), cache, garbage)?;
+        if self.suspects.contains(&crate::table::format::path(self.dir, record.id)) {
+            opened.verify()?;
+        }
+        Ok(opened)
+    }
+
+    fn blob(&self, record: &BlobRecord) -> Result<Arc<BlobFile>, Error> {
+        let opened = BlobFile::open(self.fs, self.dir, *record, self.garbage.clone())?;
+        if self.suspects.contains(&blob::format::path(self.dir, record.id)) {
+            opened.verify()?;
+        }
+        Ok(Arc::new(opened.with_cache(self.cache.clone())))
+    }
+}
+
+/// What to do without files that are damaged.
+struct Without {
+    on_damage: OnDamage,
+    /// Files to read whole.
+    suspects: BTreeSet<PathBuf>,
+    /// What nobody has dealt with yet.
+    losses: Losses,
+    /// Tables and blob files that are damaged, or are of no use without one that is.
+    files: BTreeSet<PathBuf>,
+}
+
+impl Without {
+    fn of(fs: &dyn Fs, dir: &Path, on_damage: OnDamage) -> Result<Self, Error> {
+        let suspects = match on_damage {
+            OnDamage::OpenWithoutTables => lost::suspects(fs, dir)?,
+            OnDamage::Refuse | OnDamage::OpenAndReport => BTreeSet::new(),
+        };
+        let losses = Losses::load(fs, dir)?;
+        Ok(Self { on_damage, suspects, losses, files: BTreeSet::new() })
+    }
+
+    /// The damage, if it can be done without the file; every other error is returned.
+    fn damage<T>(&self, opened: Result<T, Error>) -> Result<Result<T, Error>, Error> {
+        match opened {
+            Err(damage)
+                if damage.is_corruption() && self.on_damage == OnDamage::OpenWithoutTables =>
+            {
+                Ok(Err(damage))
+            }
+            opened => opened.map(Ok),
+        }
+    }
+
+    /// Opens the tables of a tree; those that are damaged leave its state.
+    fn tables(&mut self, open: &Openers<'_>, tree: &mut TreeState) -> Result<Vec<Table>, Error> {
+        let (mut blobs, mut damaged) = (BTreeMap::new(), BTreeMap::new());
+        for record in tree.blobs.values() {
+            match self.damage(open.blob(record))? {
+                Ok(file) => {
+                    file.mark_installed();
+                    blobs.insert(record.id, file);
+                }
+                Err(damage) => {
+                    self.files.insert(blob::format::path(open.dir, record.id));
+                    damaged.insert(record.id, damage);
+                }
+            }
+        }
+        let (mut tables, mut lost) = (Vec::new(), Vec::new());
+        for record in tree.tables.values() {
+            let apart = record.blobs.iter().find_map(|share| damaged.get(&share.file));
+            let opened = match apart {
+                Some(damage) => Err(damage.clone()),
+                None => {
+                    self.damage(open.table(record).and_then(|table| table.with_blobs(&blobs)))?
+                }
+            };
+            match opened {
+                Ok(table) => tables.push(table),
+                Err(damage) => {
+                    let table = LostTable::new(open.dir, &tree.record.name, record, &damage);
+                    self.files.insert(table.file.clone());
+                    self.losses.add(Losses { ranges: Vec::new(), tables: vec![table] });
+                    lost.push(record.id);
+                }
+            }
+        }
+        lost.iter().for_each(|id| drop(tree.tables.remove(id)));
+        if !lost.is_empty() || !damaged.is_empty() {
+            let shares = tree.tables.values().flat_map(|table| &table.blobs);
+            let needed: BTreeSet<u64> = shares.map(|share| share.file).collect();
+            tree.blobs.retain(|id, _| needed.contains(id));
+        }
+        Ok(tables)
+    }
+
+    /// Keeps what is lost, and the damaged files, before anything is changed that would hide it.
+    fn settle(&mut self, fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(), Error> {
+        self.files.extend(recovery.lost.iter().map(|lost| lost.file.clone()));
+        let ranges = std::mem::take(&mut recovery.lost);
+        self.losses.add(Losses { ranges, tables: Vec::new() });
+        if self.on_damage == OnDamage::OpenWithoutTables && !self.losses.is_empty() {
+            self.losses.save(fs, dir)?;
+        }
+        recovery.set_aside = lost::set_aside(fs, dir, &self.files)?;
+        recovery.clean_shutdown &= self.losses.is_empty();
+        let losses = std::mem::take(&mut self.losses);
+        (recovery.lost, recovery.lost_tables) = (losses.ranges, losses.tables);
+        Ok(())
+    }
 }
 
 fn build_trees(
-    dir: &Path,
-    state: &State,
+    open: &Openers<'_>,
+    state: &mut State,
     mut configs: Vec<TreeConfig>,
     shared: &Arc<Shared>,
-    open: &Openers<'_>,
+    without: &mut Without,
 ) -> Result<BTreeMap<String, Tree>, Error> {
-    let contradicted = |what| Error::corruption(crate::version::manifest::path(dir), 0, what);
+    let contradicted = |what| Error::corruption(crate::version::manifest::path(open.dir), 0, what);
     let mut trees = BTreeMap::new();
-    for (&id, tree) in &state.trees {
+    for (&id, tree) in &mut state.trees {
         let named = configs.iter().position(|config| config.name == tree.record.name);
         let config = match named {
             Some(at) => configs.swap_remove(at),
@@ -181,17 +308,10 @@ fn build_trees(
         if named.is_some() {
             check_operator(&config, Some(&tree.record))?;
         }
-        let mut blobs = BTreeMap::new();
-        for record in tree.blobs.values() {
-            let file = (open.blob)(record)?;
-            file.mark_installed();
-            blobs.insert(record.id, file);
-        }
         let mut tables = Vec::new();
-        for record in tree.tables.values() {
-            let table = (open.table)(record)?.with_blobs(&blobs)?;
-            tree.check_flushed(record.id, table.flushed()).map_err(contradicted)?;
-            tables.push((usize::from(record.level), Arc::new(table)));
+        for table in without.tables(open, tree)? {
+            tree.check_flushed(table.record.id, table.flushed()).map_err(contradicted)?;
+            tables.push((usize::from(table.record.level), Arc::new(table)));
         }
         let version = Version::empty().with(&[], &tables);
         version.check().map_err(contradicted)?;
@@ -199,24 +319,6 @@ fn build_trees(
         trees.insert(tree.name().to_owned(), tree);
     }
     Ok(trees)
-}
-
-/// Gives the segments with damage a second name, which no trimming of the log removes.
-fn set_aside(fs: &dyn Fs, dir: &Path, recovery: &mut Recovery) -> Result<(), Error> {
-    let damaged: BTreeSet<&PathBuf> = recovery.lost.iter().map(|lost| &lost.file).collect();
-    for file in &damaged {
-        let aside = file.with_extension("log.damaged");
-        if fs.exists(file)? && !fs.exists(&aside)? {
-            fs.hard_link(file, &aside)?;
-        }
-    }
-    if !damaged.is_empty() {
-        fs.sync_dir(dir)?;
-    }
-    let names = fs.list(dir)?;
-    let kept = names.iter().filter(|name| name.extension().is_some_and(|end| end == "damaged"));
-    recovery.set_aside = kept.map(|name| dir.join(name)).collect();
-    Ok(())
 }
 
 /// Removes what no manifest needs: old segments, and tables and blob files that a crash left half

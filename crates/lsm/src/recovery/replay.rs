@@ -192,7 +192,7 @@ impl Replay<'_> {
             None => first >= 1 && first <= self.state.last_seqno + 1,
         };
         let backwards = first == 0 || self.last.is_some_and(|last| first <= last);
-        if !follows && !backwards && self.on_damage == OnDamage::OpenAndReport {
+        if !follows && !backwards && self.on_damage != OnDamage::Refuse {
             let open_end = self.recovery.lost.iter().any(|lost| lost.before.is_none());
             if !open_end {
                 let what = "the writes before are missing";
