@@ -2,16 +2,18 @@
 //! or what came after a checkpoint: one after the other, several at once, all of them (rule 10).
 //!
 //! Checked: B, a read that waits for r of n replicas sees every write that more than n - r have
-//! acknowledged, or what covers it, unless each of these lost it; C, equal clocks mean equal rows,
-//! after every step, whoever was damaged; A, in the end every replica shows the oracle's siblings;
-//! L, no value that a damaged replica found is gone; D, a value is written anew only if nobody but
-//! lost tables had it; and all replicas answer again without being told.
+//! acknowledged, or what covers it, unless each of these lost it; C, equal clocks of replicas that
+//! do not rebuild mean equal rows, after every step; A, in the end every replica shows the oracle's
+//! siblings; L, no value that a damaged replica found is gone; D, a value is written anew only if
+//! nobody but lost tables had it, and once; when all lost something, nobody answers before that was
+//! accepted at one of them; otherwise all answer again without being told.
 
 mod history;
 mod mutations;
 mod oracle;
 mod pinned;
 mod pull;
+mod rebuild;
 mod replica;
 mod world;
 

@@ -3,7 +3,8 @@
 use meridian_crdt::VnodeClock;
 
 use super::mutations::Mutation;
-use super::replica::{Reissued, Replica, Standing};
+use super::rebuild::Standing;
+use super::replica::{Reissued, Replica};
 
 #[derive(PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -18,7 +19,7 @@ pub(crate) struct Pull {
     /// The peer's clock at the start of the scan, that of its disk, and what it was good for.
     pub(crate) snapshot: VnodeClock,
     pub(crate) durable: VnodeClock,
-    pub(crate) standing: Standing,
+    pub(super) standing: Standing,
     /// Whether it joins the own rows that the peer does not have; in which round of such pulls.
     full: bool,
     pub(crate) round: u32,

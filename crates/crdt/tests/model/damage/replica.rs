@@ -6,13 +6,14 @@
 //! While it rebuilds, rows may know more than the clock: what a full pull said and the clock does
 //! not have yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use meridian_crdt::{ConflictPolicy, Context, Delta, Dot, Entry, Row, VnodeClock};
 
 use super::history::Loss;
 use super::mutations::Mutation;
 use super::pull::Pull;
+use super::rebuild::{Rebuild, Standing};
 use crate::support::life;
 
 const POLICY: ConflictPolicy = ConflictPolicy::Siblings;
@@ -25,55 +26,6 @@ pub(crate) struct Disk {
     /// Entries without their context, by key.
     loose: Vec<Vec<Entry>>,
     rebuild: Option<Rebuild>,
-}
-
-/// What a replica that lost more than its tail, or never had anything, knows of its way back.
-#[derive(Clone)]
-struct Rebuild {
-    /// Nothing was found: it may be new, or its disk is.
-    fresh: bool,
-    /// The peers pulled from in full since the last loss that it knows of, its own or a peer's.
-    swept: BTreeSet<usize>,
-    /// Rises when it begins with the peers all over again.
-    round: u32,
-    /// The losses of peers, by their numbers, that it has taken note of.
-    heard_of: BTreeSet<(usize, u32)>,
-    /// Whether one of the peers had never lost what it had, or had made up for it.
-    found_sound: bool,
-    /// Whether one of the peers was not fresh.
-    found_older: bool,
-    /// An operator accepts what was lost.
-    accepted: bool,
-}
-
-impl Rebuild {
-    fn begun(fresh: bool) -> Self {
-        Self {
-            fresh,
-            swept: BTreeSet::new(),
-            round: 0,
-            heard_of: BTreeSet::new(),
-            found_sound: false,
-            found_older: false,
-            accepted: false,
-        }
-    }
-
-    /// Whether what is lost for good is known to be so.
-    fn may_answer(&self) -> bool {
-        self.found_sound || self.accepted
-    }
-}
-
-/// What a replica says of itself to whoever pulls from it.
-#[derive(Clone, Copy)]
-pub(crate) struct Standing {
-    /// The most replicas that a read may wait for if this one is to be among them.
-    level: usize,
-    /// The number of its last loss, 0 if it never had one.
-    loss: u32,
-    rebuilding: bool,
-    fresh: bool,
 }
 
 pub(crate) struct Replica {
@@ -157,7 +109,7 @@ impl Replica {
         self.rebuild.as_ref().map_or(0, |rebuild| rebuild.round)
     }
 
-    pub(crate) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         Standing {
             level: self.level(),
             loss: self.losses,
