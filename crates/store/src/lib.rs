@@ -86,6 +86,7 @@ mod options;
 mod records;
 mod reservations;
 mod stamps;
+mod standing;
 mod store;
 mod vnodes;
 mod write_ids;
@@ -98,6 +99,9 @@ pub use hints::{
 pub use identity::{Identity, require_new_incarnation};
 pub use metadata::{MemMetadata, Metadata, MetadataError, SledMetadata};
 pub use options::{LogMode, StoreOptions};
+pub use standing::{
+    Goods, OtherReplicas, PeerStanding, ReadClass, Standing, VnodeKind, VnodeState,
+};
 pub use store::{
     Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
     ReservedDot, Store, StorePage, StoreStats, TableStats, VnodePage, WriteContext,

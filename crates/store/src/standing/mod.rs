@@ -1,0 +1,401 @@
+//! What a replica can prove of one vnode (rule 10), and what follows from it: pure.
+//!
+//! Two questions are asked of a replica that lost something, and they are not the same. *May it
+//! answer a read?* depends on whom it has pulled from since anything that it had acknowledged may
+//! have been lost (`pulled`). *May its rows hold what the others forgot?* depends on whom it has
+//! pulled from in full since the last loss beyond the unsynced tail (`swept`). `docs/causality.md`
+//! has the rule and the histories that each part of it stands for.
+//!
+//! INVARIANT: clock and proven rows are always what the deltas in the clock give. An entry whose
+//! dot the clock does not have is *loose*: there are such entries only where a clock was reset, so
+//! only in a vnode that is rebuilding.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use meridian_types::varint::{DecodeError, Reader, put_u64};
+use meridian_types::{Incarnation, NodeId};
+
+/// What a replica can prove of a vnode. Stored and sent: do not renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum VnodeKind {
+    /// It has everything that its clock claims, and everything that it ever acknowledged.
+    Sound = 0,
+    /// It may have lost the tail of its log: all that it has is true, of an earlier time.
+    Suspect = 1,
+    /// It has nothing, and cannot prove that it never had: a new replica, or a wiped one.
+    Fresh = 2,
+    /// It lost more than a tail: an old copy was put back, or a part cannot be read.
+    Rebuilding = 3,
+}
+
+impl VnodeKind {
+    const ALL: [Self; 4] = [Self::Sound, Self::Suspect, Self::Fresh, Self::Rebuilding];
+
+    /// The kind with a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether only full pulls end it.
+    #[must_use]
+    pub const fn is_unproven(self) -> bool {
+        matches!(self, Self::Fresh | Self::Rebuilding)
+    }
+}
+
+/// What a read waits for, as far as it matters to a replica that may have lost something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReadClass {
+    /// ONE, `LOCAL_ONE`: any replica.
+    One,
+    /// `LOCAL_QUORUM`, and each datacenter's part of `EACH_QUORUM`.
+    Local,
+    /// QUORUM.
+    Global,
+    /// TWO, THREE, ALL.
+    All,
+}
+
+impl ReadClass {
+    const ALL: [Self; 4] = [Self::One, Self::Local, Self::Global, Self::All];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// The classes of reads that a replica may be counted in. Stored and sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Goods(u8);
+
+impl Goods {
+    /// Good for nothing.
+    pub const NONE: Self = Self(0);
+    /// Good for every read.
+    pub const EVERY: Self = Self(0b1111);
+
+    /// Whether a class is among them.
+    #[must_use]
+    pub const fn has(self, class: ReadClass) -> bool {
+        self.0 & class.bit() != 0
+    }
+
+    /// As a number: a bit a class.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From a number; bits that name no class are an error.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits <= Self::EVERY.0 { Some(Self(bits)) } else { None }
+    }
+}
+
+/// The other replicas of a vnode in the present layout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherReplicas {
+    /// Those of this node's datacenter.
+    pub local: BTreeSet<NodeId>,
+    /// Those of all datacenters.
+    pub all: BTreeSet<NodeId>,
+}
+
+/// What a peer says of itself with the first answer of a pull: of one instant with its clock there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStanding {
+    /// Its state.
+    pub kind: VnodeKind,
+    /// The reads that it is good for.
+    pub goods: Goods,
+    /// The incarnation under which it found its last loss; 0: none ever.
+    pub loss: Incarnation,
+}
+
+/// What a replica can prove of a vnode, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VnodeState {
+    /// The state.
+    pub kind: VnodeKind,
+    /// The incarnation under which the last loss beyond a tail was found; 0: none ever. Kept when
+    /// all is sound again: peers must hear of it.
+    pub loss: Incarnation,
+    /// Whether a peer that was not rebuilding was pulled from in full.
+    pub found_sound: bool,
+    /// Whether an operator accepted that what is missing is lost.
+    pub accepted: bool,
+    /// Whether it counts as if everybody had been pulled from, by an operator's word.
+    pub everybody: bool,
+    /// Whether a reset has begun that did not end: nothing of the vnode may be shown.
+    pub resetting: bool,
+    /// Who was pulled from in full since the last loss, and whether that one was fresh then.
+    pub swept: BTreeMap<NodeId, bool>,
+    /// The losses of others that were heard of while rebuilding.
+    pub heard: BTreeSet<(NodeId, Incarnation)>,
+    /// Who was pulled from since something acknowledged may have been lost, and what each was good
+    /// for when that began.
+    pub pulled: BTreeMap<NodeId, Goods>,
+}
+
+impl VnodeState {
+    /// A replica that has everything.
+    #[must_use]
+    pub const fn sound() -> Self {
+        Self::begun(VnodeKind::Sound, Incarnation(0))
+    }
+
+    /// A replica that begins, or begins again.
+    #[must_use]
+    pub const fn begun(kind: VnodeKind, loss: Incarnation) -> Self {
+        Self {
+            kind,
+            loss,
+            found_sound: false,
+            accepted: false,
+            everybody: false,
+            resetting: false,
+            swept: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            pulled: BTreeMap::new(),
+        }
+    }
+
+    /// The log was not closed in order, and its tail may be lost: what was pulled before that may
+    /// be gone with it.
+    pub fn tail_lost(&mut self) {
+        self.pulled.clear();
+        self.everybody = false;
+        if self.kind == VnodeKind::Sound {
+            self.kind = VnodeKind::Suspect;
+        }
+    }
+
+    /// The reads that it is good for: as many of those pulled from as the read waits for were good
+    /// for it themselves, or all others were pulled from, whatever they had lost. (It is that many,
+    /// and not as few as meet every quorum: what a quorum acknowledged may be at peers that lost it.)
+    #[must_use]
+    pub fn goods(&self, others: &OtherReplicas) -> Goods {
+        if self.kind == VnodeKind::Sound || self.everybody {
+            return Goods::EVERY;
+        }
+        let is_good = |class: &ReadClass| {
+            let scope = if *class == ReadClass::Local { &others.local } else { &others.all };
+            let all = scope.len() + 1;
+            let needed = match class {
+                ReadClass::One => 1,
+                ReadClass::Local | ReadClass::Global => all / 2 + 1,
+                ReadClass::All => all,
+            };
+            let good = |peer: &&NodeId| self.pulled.get(peer).is_some_and(|it| it.has(*class));
+            scope.iter().all(|peer| self.pulled.contains_key(peer))
+                || scope.iter().filter(good).count() >= needed
+        };
+        let classes = ReadClass::ALL.iter().filter(|class| is_good(class));
+        Goods(classes.fold(0, |bits, class| bits | class.bit()))
+    }
+
+    /// The replicas that must still be pulled from: in full where it is fresh or rebuilding.
+    #[must_use]
+    pub fn todo(&self, others: &OtherReplicas) -> Vec<NodeId> {
+        let is_done = |peer: &NodeId| match self.kind {
+            VnodeKind::Sound => true,
+            VnodeKind::Suspect => self.pulled.contains_key(peer),
+            VnodeKind::Fresh | VnodeKind::Rebuilding => self.swept.contains_key(peer),
+        };
+        others.all.iter().filter(|peer| !is_done(peer)).copied().collect()
+    }
+
+    /// Whether nothing keeps it from being sound. Where nobody is left that can prove anything it
+    /// is an operator's word that ends it, or that all began together.
+    #[must_use]
+    pub fn is_through(&self, others: &OtherReplicas) -> bool {
+        let all_began = || {
+            self.kind == VnodeKind::Fresh
+                && others.all.iter().all(|peer| self.swept.get(peer) == Some(&true))
+        };
+        match self.kind {
+            VnodeKind::Sound => false,
+            VnodeKind::Suspect => self.everybody || self.todo(others).is_empty(),
+            VnodeKind::Fresh | VnodeKind::Rebuilding => {
+                self.todo(others).is_empty() && (self.found_sound || self.accepted || all_began())
+            }
+        }
+    }
+
+    /// A pull from `peer` has ended: its rows and then its clock are joined. `at` is what the peer
+    /// said when it began. Whether that changed anything.
+    pub fn pull_ended(&mut self, peer: NodeId, at: PeerStanding, full: bool) -> bool {
+        match self.kind {
+            VnodeKind::Sound => return false,
+            VnodeKind::Suspect => {}
+            VnodeKind::Fresh | VnodeKind::Rebuilding if !full => return false,
+            VnodeKind::Fresh | VnodeKind::Rebuilding => {
+                // Before it lost what it lost it may have handed on what others have forgotten since.
+                if at.loss.0 != 0 && self.heard.insert((peer, at.loss)) {
+                    self.swept.clear();
+                }
+                self.swept.insert(peer, at.kind == VnodeKind::Fresh);
+                self.found_sound |= !at.kind.is_unproven();
+            }
+        }
+        self.pulled.insert(peer, at.goods);
+        true
+    }
+
+    /// An operator accepts what is lost: it answers reads as it is, and goes on sweeping.
+    pub fn accept(&mut self) {
+        self.everybody = true;
+        self.accepted |= self.kind.is_unproven();
+    }
+
+    /// It is sound from now on; its loss is kept.
+    pub fn end(&mut self) {
+        *self = Self::begun(VnodeKind::Sound, self.loss);
+    }
+}
+
+const VERSION: u8 = 1;
+const FOUND_SOUND: u8 = 1;
+const ACCEPTED: u8 = 2;
+const EVERYBODY: u8 = 4;
+const RESETTING: u8 = 8;
+const KNOWN_FLAGS: u8 = 15;
+
+/// `docs/formats/store.md`.
+impl VnodeState {
+    /// The record.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let flags = [
+            (self.found_sound, FOUND_SOUND),
+            (self.accepted, ACCEPTED),
+            (self.everybody, EVERYBODY),
+            (self.resetting, RESETTING),
+        ];
+        let set = flags.iter().filter(|(is_set, _)| *is_set);
+        let mut out = vec![VERSION, self.kind as u8, set.fold(0, |flags, (_, flag)| flags | flag)];
+        out.extend_from_slice(&self.loss.0.to_be_bytes());
+        put_u64(&mut out, self.swept.len() as u64);
+        for (node, was_fresh) in &self.swept {
+            put_u64(&mut out, u64::from(node.0));
+            out.push(u8::from(*was_fresh));
+        }
+        put_u64(&mut out, self.heard.len() as u64);
+        for (node, loss) in &self.heard {
+            put_u64(&mut out, u64::from(node.0));
+            out.extend_from_slice(&loss.0.to_be_bytes());
+        }
+        put_u64(&mut out, self.pulled.len() as u64);
+        for (node, goods) in &self.pulled {
+            put_u64(&mut out, u64::from(node.0));
+            out.push(goods.0);
+        }
+        out
+    }
+
+    /// The state that a record holds.
+    ///
+    /// # Errors
+    /// The bytes are no record of a known version in its only spelling.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new(bytes);
+        let what = "state of a vnode";
+        let version = r.u8(what)?;
+        if version != VERSION {
+            return Err(DecodeError::UnknownVersion { what, version });
+        }
+        let kind = VnodeKind::from_number(r.u8(what)?).ok_or_else(|| r.invalid(what))?;
+        let flags = r.u8(what)?;
+        if flags > KNOWN_FLAGS {
+            return Err(r.invalid(what));
+        }
+        let mut state = Self::begun(kind, Incarnation(r.fixed_u64("loss")?));
+        state.found_sound = flags & FOUND_SOUND != 0;
+        state.accepted = flags & ACCEPTED != 0;
+        state.everybody = flags & EVERYBODY != 0;
+        state.resetting = flags & RESETTING != 0;
+        for _ in 0..r.count(2, "nodes swept")? {
+            let (node, was_fresh) = (NodeId(r.u32("node swept")?), r.u8("node swept")?);
+            let rises = state.swept.last_key_value().is_none_or(|(last, _)| *last < node);
+            if was_fresh > 1 || !rises {
+                return Err(r.invalid("node swept"));
+            }
+            state.swept.insert(node, was_fresh == 1);
+        }
+        for _ in 0..r.count(9, "losses heard of")? {
+            let heard = (NodeId(r.u32("loss")?), Incarnation(r.fixed_u64("loss")?));
+            if state.heard.last().is_some_and(|last| *last >= heard) {
+                return Err(r.invalid("loss"));
+            }
+            state.heard.insert(heard);
+        }
+        for _ in 0..r.count(2, "nodes pulled from")? {
+            let (node, bits) = (NodeId(r.u32("node pulled from")?), r.u8("node pulled from")?);
+            let rises = state.pulled.last_key_value().is_none_or(|(last, _)| *last < node);
+            match Goods::from_bits(bits) {
+                Some(goods) if rises => drop(state.pulled.insert(node, goods)),
+                _ => return Err(r.invalid("node pulled from")),
+            }
+        }
+        r.finish()?;
+        Ok(state)
+    }
+}
+
+/// A state as the read path needs it: one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing(u8);
+
+const KIND_BITS: u8 = 0b11;
+const SHOWN: u8 = 0b100;
+const GOODS_AT: u8 = 3;
+
+impl Standing {
+    /// Of a state that is good for some reads ([`VnodeState::goods`]).
+    #[must_use]
+    pub fn new(state: &VnodeState, goods: Goods) -> Self {
+        let shown = match state.kind {
+            VnodeKind::Sound | VnodeKind::Suspect => true,
+            VnodeKind::Fresh | VnodeKind::Rebuilding => state.found_sound || state.accepted,
+        };
+        Self(state.kind as u8 | if shown { SHOWN } else { 0 } | goods.0 << GOODS_AT)
+    }
+
+    /// As one byte, to be kept where reads look.
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// From [`Self::to_byte`].
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        Self(byte)
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn kind(self) -> VnodeKind {
+        VnodeKind::ALL[usize::from(self.0 & KIND_BITS)]
+    }
+
+    /// The reads that it is good for.
+    #[must_use]
+    pub const fn goods(self) -> Goods {
+        Goods(self.0 >> GOODS_AT & Goods::EVERY.0)
+    }
+
+    /// Whether it may answer a read of this class. One that may have lost only a tail answers ONE
+    /// at once: that level promises no freshness.
+    #[must_use]
+    pub fn answers(self, class: ReadClass) -> bool {
+        let at_once = self.kind() == VnodeKind::Suspect && class == ReadClass::One;
+        at_once || self.0 & SHOWN != 0 && self.goods().has(class)
+    }
+}
+
+#[cfg(test)]
+mod tests;
