@@ -104,7 +104,8 @@ pub use standing::{
 };
 pub use store::{
     Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
-    ReservedDot, Store, StorePage, StoreStats, TableStats, VnodePage, WriteContext,
+    PagePosition, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats, VnodePage,
+    WriteContext,
 };
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

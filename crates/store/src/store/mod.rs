@@ -34,6 +34,7 @@ mod page;
 mod pull;
 mod reserve;
 mod stats;
+mod sweep;
 mod write;
 
 pub use open::Opened;
@@ -41,6 +42,7 @@ pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
 pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
 pub use reserve::ReservedDot;
 pub use stats::{StoreStats, TableStats};
+pub use sweep::{PagePosition, Swept};
 pub use write::{Applied, LocalWrite, Minted, WriteContext};
 
 use stats::Counters;
