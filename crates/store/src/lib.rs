@@ -104,7 +104,7 @@ pub use standing::{
 };
 pub use store::{
     Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
-    PagePosition, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats, VnodePage,
+    PagePosition, Read, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats, VnodePage,
     WriteContext,
 };
 

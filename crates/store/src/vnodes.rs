@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use meridian_crdt::{Dot, VnodeClock};
+use meridian_lsm::Commit;
 use meridian_topology::VnodeCount;
 use meridian_types::{Hlc, KeyspaceId, VnodeId};
 use parking_lot::{Mutex, MutexGuard};
@@ -30,6 +31,8 @@ pub(crate) struct Vnode {
     top: Hlc,
     /// Dots added to the stored clock since it was stored whole.
     operands: u32,
+    /// The last write of this life.
+    last: Commit,
 }
 
 impl Vnode {
@@ -45,6 +48,16 @@ impl Vnode {
     /// Notes the stamp of an entry.
     pub(crate) fn raise(&mut self, stamp: Hlc) {
         self.top = self.top.max(stamp);
+    }
+
+    /// Settled when everything is that readers of the vnode see: its rows and its clock.
+    pub(crate) fn commit(&self) -> Commit {
+        self.last
+    }
+
+    /// Notes a write of a row or of the clock.
+    pub(crate) fn written(&mut self, commit: Commit) {
+        self.last = commit;
     }
 
     /// Whether the clock should be stored whole with the next dot.
@@ -107,7 +120,8 @@ impl Vnodes {
         let chunk = self.chunks[at / CHUNK].get_or_init(|| {
             let vnode = || {
                 let clock = self.empty.clone();
-                Mutex::new(Vnode { clock, digest: None, top: self.floor, operands: 0 })
+                let last = Commit::default();
+                Mutex::new(Vnode { clock, digest: None, top: self.floor, operands: 0, last })
             };
             (0..CHUNK).map(|_| vnode()).collect()
         });

@@ -42,8 +42,8 @@ mod queue;
 pub(crate) mod settle;
 pub(crate) mod visible;
 
-/// A written batch: what to wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A written batch: what to wait for. The default one is of no batch, and settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
     first: Seqno,
     last: Seqno,

@@ -19,10 +19,7 @@ impl Store {
         coverage: &Context,
     ) -> Result<Commit, StoreError> {
         let place = self.inner.locate(row)?;
-        match self.inner.join_version(&place, version, coverage)? {
-            Some(commit) => Ok(commit),
-            None => self.inner.everything_so_far(),
-        }
+        Ok(self.inner.join_version(&place, version, coverage)?.1)
     }
 
     /// Joins a row of a page that was pulled, with the clock of that page; whether it changed
@@ -41,7 +38,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let key = Bytes::copy_from_slice(key);
         let place = self.inner.locate(&RowKey { keyspace, table, vnode, key })?;
-        Ok(self.inner.join_version(&place, row, &row.full_context(peer))?.is_some())
+        Ok(self.inner.join_version(&place, row, &row.full_context(peer))?.0)
     }
 
     /// Joins the clock that a peer had at the start of a pull, after the last of its rows was
@@ -67,7 +64,7 @@ impl Store {
         let mut batch = WriteBatch::new();
         let key = records::clock_key(keyspace, vnode);
         batch.merge(&inner.clocks, key, news.to_bytes());
-        inner.write(batch, Carried::default())?;
+        inner.write_in(&mut state, batch, Carried::default())?;
         let mut clock = VnodeClock::clone(state.clock());
         clock.join(peer);
         state.replace(clock);
@@ -82,13 +79,13 @@ impl Inner {
         known.ok_or(StoreError::UnknownKeyspace(keyspace))
     }
 
-    /// `None` where nothing changed.
+    /// Whether anything changed; and what settles the row as it is now.
     fn join_version(
         &self,
         place: &Place,
         other: &Row,
         theirs: &Context,
-    ) -> Result<Option<Commit>, StoreError> {
+    ) -> Result<(bool, Commit), StoreError> {
         let mut vnode = place.table.vnodes.lock(place.vnode);
         self.check_open()?;
         let stored = place.table.row_now(&place.key)?;
@@ -96,7 +93,7 @@ impl Inner {
         row.join_answer(place.table.policy(), &mut clock, other, theirs);
         let news = clock.beyond(vnode.clock());
         if row == stored && news.is_empty() {
-            return Ok(None);
+            return Ok((false, vnode.commit()));
         }
         let mut batch = WriteBatch::new();
         if row != stored {
@@ -107,12 +104,12 @@ impl Inner {
         }
         let stamps = other.entries().iter().map(|entry| entry.stamp);
         let carried = stamps.clone().map(|stamp| self.stamps.follow(stamp)).reduce(Carried::max);
-        let commit = self.write(batch, carried.unwrap_or_default())?;
+        let commit = self.write_in(&mut vnode, batch, carried.unwrap_or_default())?;
         stamps.for_each(|stamp| vnode.raise(stamp));
         self.counters.joined.add();
         if !news.is_empty() {
             vnode.replace(clock);
         }
-        Ok(Some(commit))
+        Ok((true, commit))
     }
 }

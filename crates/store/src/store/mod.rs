@@ -103,6 +103,16 @@ struct Table {
     vnodes: Arc<Vnodes>,
 }
 
+/// What a read found.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The row, and the clock that it was read under.
+    pub version: RowVersion,
+    /// Settled when everything that the version shows is: the last write of the row's vnode, for an
+    /// answer says by its clock what it has seen of other rows, too. What a start found is durable.
+    pub commit: Commit,
+}
+
 /// Where a row is.
 struct Place {
     table: Arc<Table>,
@@ -162,10 +172,23 @@ impl Store {
     /// # Errors
     /// A row that cannot be read is an error and never a missing row.
     pub fn read(&self, row: &RowKey) -> Result<RowVersion, StoreError> {
+        Ok(self.read_with_commit(row)?.version)
+    }
+
+    /// As [`Self::read`], and what settles all that it shows. Whoever answers for more than this
+    /// replica waits for that: with the policy `Always`, what is visible and not synced may be gone
+    /// after a power cut, and a reader that another replica's answer goes with would go back.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with_commit(&self, row: &RowKey) -> Result<Read, StoreError> {
         let place = self.inner.locate(row)?;
-        let (clock, snapshot) = self.inner.moment(&place.table.vnodes, place.vnode);
+        let (clock, snapshot, commit) = {
+            let vnode = place.table.vnodes.lock(place.vnode);
+            (vnode.clock().clone(), self.inner.db.snapshot(), vnode.commit())
+        };
         let row = place.table.row_at(&place.key, &snapshot)?;
-        Ok(RowVersion { row, clock })
+        Ok(Read { version: RowVersion { row, clock }, commit })
     }
 
     /// The clock of a vnode; empty where nothing was ever applied.
@@ -311,11 +334,6 @@ impl Inner {
     /// To be called under the lock of a vnode: see [`Store::close`].
     fn check_open(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
-    }
-
-    /// A commit that is settled when everything that readers see now is.
-    fn everything_so_far(&self) -> Result<Commit, StoreError> {
-        Ok(self.db.write(meridian_lsm::WriteBatch::new())?)
     }
 }
 

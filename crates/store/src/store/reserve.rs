@@ -110,7 +110,7 @@ impl Store {
         let news: meridian_crdt::DotSet = [dot].into_iter().collect();
         let mut batch = WriteBatch::new();
         batch.merge(&inner.clocks, records::clock_key(keyspace, id), news.to_bytes());
-        inner.write(batch, Carried::default())?;
+        inner.write_in(&mut vnode, batch, Carried::default())?;
         vnode.clock_stored(false);
         vnode.insert(dot);
         Ok(())

@@ -145,7 +145,7 @@ impl Inner {
         }
         let stamps = theirs.entries().iter().map(|entry| entry.stamp);
         let carried = stamps.clone().map(|stamp| self.stamps.follow(stamp)).reduce(Carried::max);
-        self.write(batch, carried.unwrap_or_default())?;
+        self.write_in(&mut vnode, batch, carried.unwrap_or_default())?;
         stamps.for_each(|stamp| vnode.raise(stamp));
         self.counters.joined.add();
         if !news.is_empty() {

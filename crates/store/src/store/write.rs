@@ -104,7 +104,7 @@ impl Store {
         inner.check_open()?;
         if vnode.clock().contains(delta.entry.dot) {
             inner.counters.duplicates.add();
-            return Ok(Applied { new: false, commit: inner.everything_so_far()? });
+            return Ok(Applied { new: false, commit: vnode.commit() });
         }
         let carried = inner.stamps.observe(delta.entry.stamp, now)?;
         let commit = inner.store_delta(&place, &mut vnode, delta, None, carried)?;
@@ -134,8 +134,8 @@ impl Inner {
             write.write_id.and_then(|id| self.write_ids.find(id, row.table, place.token, now));
         if let Some(delta) = known {
             self.counters.retries.add();
-            let commit = self.everything_so_far()?;
-            return Ok(Minted { delta: Delta::clone(&delta), retried: true, commit });
+            let (delta, commit) = (Delta::clone(&delta), vnode.commit());
+            return Ok(Minted { delta, retried: true, commit });
         }
         let dot = self.next_dot(row, &vnode)?;
         let (context, found) = self.context_of(&place, &vnode, write.context)?;
@@ -225,7 +225,7 @@ impl Inner {
             }
             _ => self.add_dots(&mut batch, place, &[dot].into_iter().collect()),
         }
-        let commit = self.write(batch, carried)?;
+        let commit = self.write_in(vnode, batch, carried)?;
         vnode.clock_stored(whole_clock);
         vnode.raise(delta.entry.stamp);
         match after {
@@ -267,7 +267,19 @@ impl Inner {
         batch.merge(&self.clocks, key, dots.to_bytes());
     }
 
-    /// Writes a batch with what it must carry.
+    /// Writes a batch that changes rows or the clock of a vnode, with what it must carry.
+    pub(super) fn write_in(
+        &self,
+        vnode: &mut Vnode,
+        batch: WriteBatch,
+        carried: Carried,
+    ) -> Result<Commit, StoreError> {
+        let commit = self.write(batch, carried)?;
+        vnode.written(commit);
+        Ok(commit)
+    }
+
+    /// Writes a batch that changes no vnode, with what it must carry.
     pub(super) fn write(
         &self,
         mut batch: WriteBatch,

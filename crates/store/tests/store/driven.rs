@@ -94,3 +94,78 @@ fn the_log_has_one_keeper() {
         assert!(node.store.is_settled(&minted.commit), "whoever waits writes it");
     }
 }
+
+#[test]
+fn a_read_says_what_settles_what_it_shows() {
+    let (node, driver) = driven(SyncPolicy::Always);
+    let (row, other) = (node.row("ks.siblings", "k"), other_vnode(&node, "ks.siblings", "k"));
+    let is_settled = |row: &RowKey| {
+        let read = node.store.read_with_commit(row).unwrap();
+        assert_eq!(read.version.row, node.store.read(row).unwrap().row);
+        node.store.is_settled(&read.commit)
+    };
+    assert!(is_settled(&row) && is_settled(&other), "nothing was written to them");
+
+    let minted = node.put("ks.siblings", "k", "a", WriteContext::None);
+    assert!(!is_settled(&row));
+    assert!(is_settled(&other), "another vnode's readers need not wait");
+    driver.write().unwrap();
+    assert!(!is_settled(&row));
+    driver.sync().unwrap();
+    assert!(is_settled(&row));
+    assert_eq!(values(&node.cut().read("ks.siblings", "k")), ["a"]);
+
+    // A delete shows as well: in the row, and in the clock that says it was seen.
+    node.store
+        .mint(&row, LocalWrite { context: WriteContext::WhatIsHere, ..LocalWrite::default() }, NOW)
+        .unwrap();
+    assert!(values(&node.read("ks.siblings", "k")).is_empty() && !is_settled(&row));
+    driver.sync().unwrap();
+    assert!(is_settled(&row));
+
+    // What others have said.
+    let there = Node::new(2);
+    let put = there.put("ks.siblings", "k", "b", WriteContext::None);
+    assert!(node.store.apply(&row, &put.delta, None, NOW).unwrap().new);
+    assert!(!is_settled(&row));
+    let again = node.store.apply(&row, &put.delta, None, NOW).unwrap();
+    assert!(!again.new && !node.store.is_settled(&again.commit), "it is not durable here yet");
+    driver.sync().unwrap();
+    assert!(is_settled(&row) && node.store.is_settled(&again.commit));
+
+    there.put("ks.siblings", "k", "c", WriteContext::WhatIsHere);
+    let version = there.store.read(&row).unwrap();
+    let coverage = version.row.full_context(&version.clock);
+    for changes in [true, false] {
+        let commit = node.store.join(&row, &version.row, &coverage).unwrap();
+        assert!(!node.store.is_settled(&commit) && !is_settled(&row), "{changes}");
+    }
+    driver.sync().unwrap();
+    assert!(is_settled(&row));
+
+    there.put("ks.siblings", "k", "d", WriteContext::WhatIsHere);
+    let clock = there.store.clock(row.keyspace, row.vnode);
+    node.store.join_clock(row.keyspace, row.vnode, &clock).unwrap();
+    assert!(!is_settled(&row), "the clock alone tells a reader that what is missing was replaced");
+    driver.sync().unwrap();
+    assert!(is_settled(&row));
+    let retried = node.store.apply(&row, &minted.delta, None, NOW).unwrap();
+    assert!(node.store.is_settled(&retried.commit));
+}
+
+#[test]
+fn where_nobody_waits_for_syncs_every_read_is_settled() {
+    for sync in [SyncPolicy::default(), SyncPolicy::Os] {
+        let (node, _driver) = driven(sync);
+        node.put("ks.lww", "k", "a", WriteContext::None);
+        let read = node.store.read_with_commit(&node.row("ks.lww", "k")).unwrap();
+        assert!(node.store.is_settled(&read.commit));
+    }
+}
+
+/// A row of the same table in another vnode.
+fn other_vnode(node: &Node, table: &str, key: &str) -> RowKey {
+    let vnode = node.row(table, key).vnode;
+    let rows = (0..).map(|number| node.row(table, &number.to_string()));
+    rows.into_iter().find(|row| row.vnode != vnode).unwrap()
+}
