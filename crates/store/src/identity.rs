@@ -10,7 +10,11 @@
 //! metadata. A start keeps the incarnation of the last one only if the last one was closed in
 //! order, by the engine's account and by the metadata's, both name the same life, and no
 //! dot was given out that had not come back (rule 14). So a new incarnation begins after a crash,
-//! when either side was wiped, and when either was put back from a copy of another life. It is durable before the start returns, so before its first dot.
+//! when either side was wiped, and when either was put back from a copy of another life. It is
+//! durable before the start returns, so before its first dot.
+//!
+//! The engine learns of a life first, and of the one that the metadata name until they learn of it
+//! too. So a start that is cut off between the two is not taken for one whose data were lost.
 //!
 //! A copy of a whole, tidily closed node that is put back cannot be told from the node itself;
 //! whoever restores one calls [`crate::require_new_incarnation`].
@@ -55,6 +59,7 @@ const IDENTITY_VERSION: u8 = 1;
 const LIFE_VERSION: u8 = 1;
 const LIFE_CLOSED: u8 = 0x01;
 const LIFE_RESERVED: u8 = 0x02;
+const LIFE_SYNCED: u8 = 0x04;
 
 const IDENTITY_KEY: &[u8] = b"store/identity";
 const LIFE_KEY: &[u8] = b"store/life";
@@ -137,13 +142,16 @@ pub(crate) struct Life {
     pub(crate) closed: bool,
     /// Whether dots were reserved when it was closed: the next start does not know which.
     pub(crate) reserved: bool,
+    /// Whether every write was synced before it was acknowledged: then a crash takes nothing back.
+    pub(crate) synced: bool,
 }
 
 impl Life {
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let closed = if self.closed { LIFE_CLOSED } else { 0 };
         let reserved = if self.reserved { LIFE_RESERVED } else { 0 };
-        let mut out = vec![LIFE_VERSION, closed | reserved];
+        let synced = if self.synced { LIFE_SYNCED } else { 0 };
+        let mut out = vec![LIFE_VERSION, closed | reserved | synced];
         out.extend_from_slice(&self.incarnation.0.to_be_bytes());
         out.extend_from_slice(&self.life.to_be_bytes());
         out
@@ -154,14 +162,15 @@ impl Life {
             let mut reader = Reader::new(bytes);
             check_version(&mut reader, "life", LIFE_VERSION)?;
             let flags = reader.u8("flags of a life")?;
-            if flags & !(LIFE_CLOSED | LIFE_RESERVED) != 0 {
+            if flags & !(LIFE_CLOSED | LIFE_RESERVED | LIFE_SYNCED) != 0 {
                 return Err(reader.invalid("flags of a life"));
             }
             let incarnation = Incarnation(reader.fixed_u64("incarnation")?);
             let life = reader.fixed_u64("life")?;
             reader.finish()?;
             let (closed, reserved) = (flags & LIFE_CLOSED != 0, flags & LIFE_RESERVED != 0);
-            Ok(Self { incarnation, life, closed, reserved })
+            let synced = flags & LIFE_SYNCED != 0;
+            Ok(Self { incarnation, life, closed, reserved, synced })
         };
         read().map_err(|cause| StoreError::record("life", &cause))
     }
@@ -188,7 +197,7 @@ impl Life {
             last.closed && !last.reserved && engine_closed && engine_life == Some(last.life)
         });
         let incarnation = unbroken.map_or(fresh, |last| last.incarnation);
-        Self { incarnation, life: fresh.0, closed: false, reserved: false }
+        Self { incarnation, life: fresh.0, closed: false, reserved: false, synced: false }
     }
 }
 
@@ -254,11 +263,14 @@ mod tests {
              10c736c6f742d6d75726d75723308"
         );
         let incarnation = Incarnation(0x0102);
-        let life = Life { incarnation, life: 0x0304, closed: true, reserved: false };
+        let life = Life { incarnation, life: 0x0304, closed: true, reserved: false, synced: false };
         assert_eq!(hex(&life.to_bytes()), "010100000000000001020000000000000304");
         let reserved = Life { reserved: true, ..life };
         assert_eq!(hex(&reserved.to_bytes()), "010300000000000001020000000000000304");
         assert_eq!(Life::from_bytes(&reserved.to_bytes()).unwrap(), reserved);
+        let synced = Life { synced: true, ..life };
+        assert_eq!(hex(&synced.to_bytes()), "010500000000000001020000000000000304");
+        assert_eq!(Life::from_bytes(&synced.to_bytes()).unwrap(), synced);
         assert_eq!(Life::from_bytes(&life.to_bytes()).unwrap(), life);
         assert_eq!(Record::from_bytes(&record().to_bytes()).unwrap(), record());
     }
@@ -283,7 +295,13 @@ mod tests {
     #[test]
     fn the_incarnation_is_kept_only_over_an_unbroken_tidy_stop() {
         let fresh = Incarnation(9);
-        let last = Life { incarnation: Incarnation(1), life: 5, closed: true, reserved: false };
+        let last = Life {
+            incarnation: Incarnation(1),
+            life: 5,
+            closed: true,
+            reserved: false,
+            synced: false,
+        };
         let next = |last, engine, closed| Life::next(last, engine, closed, fresh).incarnation.0;
         assert_eq!(next(Some(last), Some(5), true), 1);
         assert_eq!(next(Some(Life { closed: false, ..last }), Some(5), true), 9, "a crash");

@@ -14,11 +14,13 @@ const MARK: u8 = 0x02;
 const LIFE: u8 = 0x03;
 const IDENTITY: u8 = 0x04;
 const AHEAD: u8 = 0x05;
+const LIFE_BEFORE: u8 = 0x09;
 
 pub(crate) const MARK_KEY: [u8; 1] = [MARK];
 pub(crate) const LIFE_KEY: [u8; 1] = [LIFE];
 pub(crate) const IDENTITY_KEY: [u8; 1] = [IDENTITY];
 pub(crate) const AHEAD_KEY: [u8; 1] = [AHEAD];
+pub(crate) const LIFE_BEFORE_KEY: [u8; 1] = [LIFE_BEFORE];
 
 /// Before the first clock, and behind the last one.
 pub(crate) const CLOCKS: ([u8; 1], [u8; 1]) = ([CLOCK], [CLOCK + 1]);
@@ -103,6 +105,7 @@ mod tests {
         assert_eq!(number_from_bytes("mark", &stamp_to_bytes(Hlc(9))), Ok(9));
         assert_eq!(CLOCKS, ([1], [2]));
         assert_eq!((MARK_KEY, LIFE_KEY, IDENTITY_KEY, AHEAD_KEY), ([2], [3], [4], [5]));
+        assert_eq!(LIFE_BEFORE_KEY, [9]);
     }
 
     #[test]

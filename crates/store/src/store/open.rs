@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use meridian_lsm::{Recovery, TreeConfig, WriteBatch};
+use meridian_lsm::{Recovery, SyncPolicy, TreeConfig, WriteBatch};
 use meridian_types::Incarnation;
 use meridian_vfs::Fs;
 
@@ -10,7 +10,9 @@ use super::*;
 use crate::identity::{self, Identity, Record};
 use crate::merge::{RecordMerge, RowMerge};
 use crate::options::{CLOCKS_MEMTABLE_BYTES, LogMode, StoreOptions};
-use crate::records::{self, AHEAD_KEY, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_KEY, MARK_KEY};
+use crate::records::{
+    self, AHEAD_KEY, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_BEFORE_KEY, LIFE_KEY, MARK_KEY,
+};
 
 /// What a start found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,13 @@ pub struct Opened {
     /// Whether the metadata remember a start that the data directory knows nothing of: the data
     /// were wiped, or an older copy was put back. What other replicas hold must be pulled.
     pub data_lost: bool,
+    /// Whether the data know of a start and the metadata do not: the metadata were wiped, or
+    /// whoever put back a copy said so ([`crate::require_new_incarnation`]). Nothing says that the
+    /// data are the newest that there were.
+    pub unproven: bool,
+    /// Whether acknowledged writes may be missing at the end of the log: the last start was not
+    /// closed in order, and did not sync every write before it was acknowledged.
+    pub tail_lost: bool,
     /// Writes found in the log.
     pub recovered_records: u64,
     /// Bytes at the end of the log that no sync had covered and that were cut.
@@ -66,7 +75,10 @@ impl Store {
         db.set_time(now.0);
         let found = Found::load(&clocks, &record, dir)?;
         let last = Life::load(&*metadata)?;
-        let life = Life::next(last, found.life, recovery.clean_shutdown, fresh_incarnation);
+        let life = Life {
+            synced: options.sync == SyncPolicy::Always,
+            ..Life::next(last, found.life, recovery.clean_shutdown, fresh_incarnation)
+        };
         let floor = found.mark.max(found.ahead);
         let opened = opened(&life, last, &found, &recovery);
         let inner = Inner {
@@ -96,7 +108,7 @@ impl Store {
         };
         inner.configure_orphans()?;
         inner.install(Arc::new(catalog))?;
-        inner.begin_life(&record)?;
+        inner.begin_life(&record, last)?;
         inner.begin_work(&options)?;
         Ok((Self { inner: Arc::new(inner) }, opened))
     }
@@ -131,6 +143,8 @@ impl Store {
 /// The store's own records, as the storage engine has them.
 struct Found {
     life: Option<u64>,
+    /// The life that the metadata name where they do not know of `life` yet.
+    life_before: Option<u64>,
     mark: Hlc,
     ahead: Hlc,
 }
@@ -146,18 +160,23 @@ impl Found {
             number.map_err(|cause| StoreError::record(what, &cause))
         };
         let life = number(&LIFE_KEY, "life")?;
+        let life_before = number(&LIFE_BEFORE_KEY, "life before")?;
         let mark = Hlc(number(&MARK_KEY, "mark of stamps")?.unwrap_or(0));
         let ahead = Hlc(number(&AHEAD_KEY, "mark of stamps ahead")?.unwrap_or(0));
-        Ok(Self { life, mark, ahead })
+        Ok(Self { life, life_before, mark, ahead })
     }
 }
 
 fn opened(life: &Life, last: Option<Life>, found: &Found, recovery: &Recovery) -> Opened {
+    let clean = recovery.clean_shutdown && last.is_none_or(|last| last.closed);
+    let known = |last: Life| [found.life, found.life_before].contains(&Some(last.life));
     Opened {
         incarnation: life.incarnation,
         new_incarnation: last.is_none_or(|last| last.incarnation != life.incarnation),
-        clean: recovery.clean_shutdown && last.is_none_or(|last| last.closed),
-        data_lost: last.is_some_and(|last| found.life != Some(last.life)),
+        clean,
+        data_lost: last.is_some_and(|last| !known(last)),
+        unproven: last.is_none() && found.life.is_some(),
+        tail_lost: !clean && last.is_none_or(|last| !last.synced),
         recovered_records: recovery.replayed_batches,
         torn_bytes: recovery.torn_tail_bytes,
     }
@@ -210,14 +229,21 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes this start's life durable on both sides, before the first dot.
-    fn begin_life(&self, record: &Record) -> Result<(), StoreError> {
-        identity::save_record(&*self.metadata, record)?;
-        self.life.save(&*self.metadata)?;
+    /// Makes this start's life durable on both sides, before the first dot. `last` is what the
+    /// metadata name.
+    fn begin_life(&self, record: &Record, last: Option<Life>) -> Result<(), StoreError> {
         let mut batch = WriteBatch::new();
         batch.put(&self.clocks, IDENTITY_KEY, record.to_bytes());
         batch.put(&self.clocks, LIFE_KEY, records::number_to_bytes(self.life.life));
+        match last {
+            Some(last) => {
+                batch.put(&self.clocks, LIFE_BEFORE_KEY, records::number_to_bytes(last.life));
+            }
+            None => batch.delete(&self.clocks, LIFE_BEFORE_KEY),
+        }
         self.db.write(batch)?;
-        Ok(self.db.sync()?)
+        self.db.sync()?;
+        identity::save_record(&*self.metadata, record)?;
+        self.life.save(&*self.metadata)
     }
 }

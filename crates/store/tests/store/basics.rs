@@ -306,6 +306,8 @@ fn opened() -> Opened {
         new_incarnation: true,
         clean: true,
         data_lost: false,
+        unproven: false,
+        tail_lost: false,
         recovered_records: 0,
         torn_bytes: 0,
     }

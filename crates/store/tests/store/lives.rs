@@ -238,3 +238,69 @@ fn a_closed_store_takes_no_writes() {
     assert!(matches!(clone.join_catalog(&Catalog::default()).unwrap_err(), StoreError::Closed));
     assert!(matches!(clone.close().unwrap_err(), StoreError::Closed));
 }
+
+/// At any moment of a start the disk may keep what was synced, and the metadata what was flushed.
+#[test]
+fn a_start_that_is_cut_off_is_a_crash_and_no_loss() {
+    let node = Node::new(1);
+    node.put("ks.lww", "k", "a", WriteContext::None);
+    let Node { fs, metadata, store, .. } = node.restarted(20);
+    store.close().unwrap();
+    let cuts = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let (taken, kept) = (cuts.clone(), metadata.clone());
+    fs.set_sync_hook(move |fs, _| {
+        let cut = (fs.crash_clone(CrashChoice::LoseUnsynced), kept.crash_clone());
+        taken.lock().push(cut);
+    });
+    drop(open_with(1, &fs, &metadata, options(), 21).unwrap());
+    fs.clear_sync_hook();
+    let cuts = std::mem::take(&mut *cuts.lock());
+    assert!(cuts.len() > 5, "{}", cuts.len());
+    for (fs, metadata) in cuts {
+        // And cut off once more.
+        let again = (fs.crash_clone(CrashChoice::LoseUnsynced), metadata.crash_clone());
+        for (fs, metadata) in [(fs, metadata), again] {
+            let before = metadata.crash_clone();
+            let node = Node::on(1, fs, metadata, 22);
+            assert!(!node.opened.data_lost && !node.opened.unproven);
+            assert_eq!(values(&node.read("ks.lww", "k")), ["a"]);
+            let fs = node.fs.crash_clone(CrashChoice::LoseUnsynced);
+            let node = Node::on(1, fs, before, 23);
+            assert!(!node.opened.data_lost && node.opened.new_incarnation);
+        }
+    }
+}
+
+#[test]
+fn only_a_crash_without_synced_writes_may_have_lost_a_tail() {
+    for (sync, tail_lost) in
+        [(SyncPolicy::default(), true), (SyncPolicy::Os, true), (SyncPolicy::Always, false)]
+    {
+        let (fs, metadata) = (MemFs::new(), MemMetadata::new());
+        let with = |sync| StoreOptions { sync, ..options() };
+        let (store, opened) = open_with(1, &fs, &metadata, with(sync), 5).unwrap();
+        assert!(!opened.tail_lost && !opened.unproven);
+        store.close().unwrap();
+        let (store, opened) = open_with(1, &fs, &metadata, with(sync), 6).unwrap();
+        assert!(!opened.tail_lost, "closed in order");
+        drop(store);
+        // What counts is what was promised then, not what is promised now.
+        for now in [SyncPolicy::default(), SyncPolicy::Always] {
+            let fs = fs.crash_clone(CrashChoice::LoseUnsynced);
+            let (_, opened) = open_with(1, &fs, &metadata.crash_clone(), with(now), 7).unwrap();
+            assert!(!opened.clean && opened.tail_lost == tail_lost, "{sync:?} {now:?}");
+        }
+    }
+}
+
+#[test]
+fn data_without_a_life_in_the_metadata_are_unproven() {
+    let Node { fs, metadata, store, .. } = Node::new(1);
+    store.close().unwrap();
+    require_new_incarnation(&metadata).unwrap();
+    let (store, opened) = open_with(1, &fs, &metadata, options(), 9).unwrap();
+    assert!(opened.unproven && opened.new_incarnation && !opened.data_lost);
+    store.close().unwrap();
+    let (_, opened) = open_with(1, &fs, &metadata, options(), 10).unwrap();
+    assert!(!opened.unproven);
+}
