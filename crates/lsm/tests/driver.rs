@@ -27,7 +27,7 @@ fn driven(fs: &Arc<dyn Fs>, sync: SyncPolicy) -> (Db, LogDriver) {
 
 fn write(db: &Db, key: &str) -> Result<Commit, Error> {
     let mut batch = WriteBatch::new();
-    batch.put(&db.tree("t").unwrap(), key.to_owned(), "value");
+    batch.put(&db.tree("t").unwrap(), key, "value");
     db.write(batch)
 }
 

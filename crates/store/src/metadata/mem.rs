@@ -67,6 +67,13 @@ impl MemMetadata {
         Self::of(State { live, durable, unflushed, failing: false })
     }
 
+    /// Other metadata with the same content, all of it durable.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let live = self.state.lock().live.clone();
+        Self::of(State { durable: live.clone(), live, ..State::default() })
+    }
+
     /// Changes that no flush has covered.
     #[must_use]
     pub fn unflushed(&self) -> usize {

@@ -87,6 +87,9 @@ fn a_fork_goes_its_own_way() {
     metadata.set_failing(false);
     assert_eq!((facts(&fork), fork.unflushed()), (facts(&metadata), 2));
     assert_eq!(facts(&fork.crash_clone()), facts(&metadata.crash_clone()));
+    let copy = metadata.copy();
+    assert_eq!((facts(&copy), copy.unflushed()), (facts(&metadata), 0));
+    assert_eq!(facts(&copy.crash_clone()), facts(&copy));
     Metadata::flush(&fork).unwrap();
     change(&metadata, &[(3, Some(3))]);
     assert_eq!(facts(&fork), facts(&fork.crash_clone()));
