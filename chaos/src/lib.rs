@@ -18,6 +18,7 @@ pub mod fault;
 pub mod history;
 mod proxy;
 pub mod scenario;
+pub mod schedule;
 pub mod sim;
 
 pub use proxy::{Conditions, LinkProxies, ProxyError, ProxySpec, WayStatus};

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::place::Ranks;
-use super::{MAX_FAULTS, Place, Scenario};
+use super::{MAX_FAULTS, Place, Scenario, ScenarioError};
 use crate::fault::{NodeFault, WayFault};
 use crate::sim::{Draw, Micros, Purpose, Streams};
 
@@ -135,8 +135,18 @@ pub(crate) type Concerned = (Vec<NodeId>, Vec<NodeId>);
 type Wrong = (&'static str, String, String);
 
 impl FaultLine {
-    /// Who is concerned: for a fault of ways, those that send and those that receive.
-    pub(super) fn whom(&self, scenario: &Scenario, ranks: &Ranks) -> Result<Concerned, Wrong> {
+    /// Who is concerned.
+    pub(crate) fn concerned(
+        &self,
+        scenario: &Scenario,
+        ranks: &Ranks,
+    ) -> Result<Concerned, ScenarioError> {
+        self.whom(scenario, ranks).map_err(|(key, value, allowed)| {
+            scenario.invalid(&format!("fault.{key}"), value, &allowed)
+        })
+    }
+
+    fn whom(&self, scenario: &Scenario, ranks: &Ranks) -> Result<Concerned, Wrong> {
         let topology = scenario.shape.topology();
         let nodes = |key, place: &Option<Place>| {
             let Some(place) = place else {

@@ -23,6 +23,7 @@ use crate::sim::Micros;
 
 pub use fault_line::{FaultKind, FaultLine};
 pub use library::{named, names, shipped};
+pub(crate) use place::Ranks;
 pub use place::{Place, PlaceError};
 pub use span::SpanError;
 pub use workload::{OpKind, Workload};
