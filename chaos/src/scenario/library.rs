@@ -3,9 +3,37 @@
 use super::{Scenario, ScenarioError};
 
 /// By name, in the order of the alphabet.
-const SHIPPED: [(&str, &str); 2] = [
+const SHIPPED: [(&str, &str); 30] = [
+    ("any-intents", include_str!("../../scenarios/any-intents.toml")),
     ("calm", include_str!("../../scenarios/calm.toml")),
+    ("crash-always", include_str!("../../scenarios/crash-always.toml")),
+    ("crash-loop", include_str!("../../scenarios/crash-loop.toml")),
+    ("crash-unsynced-tail", include_str!("../../scenarios/crash-unsynced-tail.toml")),
+    ("dc-partition", include_str!("../../scenarios/dc-partition.toml")),
+    ("disk-wiped", include_str!("../../scenarios/disk-wiped.toml")),
+    ("expiring-rows", include_str!("../../scenarios/expiring-rows.toml")),
+    ("flapping-link", include_str!("../../scenarios/flapping-link.toml")),
+    ("full-disk", include_str!("../../scenarios/full-disk.toml")),
+    ("jepsen-forgotten-counter", include_str!("../../scenarios/jepsen-forgotten-counter.toml")),
+    ("jepsen-hints-lost-on-leave", include_str!("../../scenarios/jepsen-hints-lost-on-leave.toml")),
+    ("jepsen-late-hint", include_str!("../../scenarios/jepsen-late-hint.toml")),
+    ("jepsen-lww-ties", include_str!("../../scenarios/jepsen-lww-ties.toml")),
+    ("jepsen-retried-write", include_str!("../../scenarios/jepsen-retried-write.toml")),
+    ("jepsen-skewed-clocks", include_str!("../../scenarios/jepsen-skewed-clocks.toml")),
+    ("jepsen-wrong-answer", include_str!("../../scenarios/jepsen-wrong-answer.toml")),
+    ("long-absence", include_str!("../../scenarios/long-absence.toml")),
+    ("lossy-datagrams", include_str!("../../scenarios/lossy-datagrams.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),
+    ("old-checkpoint-restored", include_str!("../../scenarios/old-checkpoint-restored.toml")),
+    ("one-way-partition", include_str!("../../scenarios/one-way-partition.toml")),
+    ("paused-node", include_str!("../../scenarios/paused-node.toml")),
+    ("power-cut-synced", include_str!("../../scenarios/power-cut-synced.toml")),
+    ("power-cut-whole-dc", include_str!("../../scenarios/power-cut-whole-dc.toml")),
+    ("rolling-restart", include_str!("../../scenarios/rolling-restart.toml")),
+    ("rotten-block", include_str!("../../scenarios/rotten-block.toml")),
+    ("several-damaged", include_str!("../../scenarios/several-damaged.toml")),
+    ("slow-disk", include_str!("../../scenarios/slow-disk.toml")),
+    ("slow-link-jitter", include_str!("../../scenarios/slow-link-jitter.toml")),
 ];
 
 /// The names of the scenarios that are part of the program.
