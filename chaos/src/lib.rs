@@ -20,5 +20,7 @@ mod proxy;
 pub mod scenario;
 pub mod schedule;
 pub mod sim;
+mod workload;
+pub mod world;
 
 pub use proxy::{Conditions, LinkProxies, ProxyError, ProxySpec, WayStatus};

@@ -102,6 +102,13 @@ pub enum What {
         /// The node.
         node: NodeId,
     },
+    /// Something was done to a node's disk while the node did not run, or under it.
+    DiskChanged {
+        /// The node.
+        node: NodeId,
+        /// What: anything but [`LossCause::Crash`].
+        cause: LossCause,
+    },
     /// A node's disk does not have any more what the node had: told once what is left is known,
     /// at the next start of the node, for each vnode that lost something.
     Lost(Loss),

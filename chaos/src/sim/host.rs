@@ -4,16 +4,16 @@
 //! its tasks, so what it plans goes through the [`Agenda`], from which the world takes it.
 
 use std::future::Future;
-use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use futures::future::{BoxFuture, FutureExt};
 use meridian_types::Millis;
 use parking_lot::Mutex;
 
-use super::{Draw, Micros, NodeClock, Owner, Spawner};
+use super::{Draw, Micros, NodeClock, Owner, Pace, Spawner};
 
 /// Work that may wait for a disk.
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -66,6 +66,11 @@ impl Agenda {
         std::mem::take(&mut self.planned.lock())
     }
 
+    /// Ends when the time has come.
+    pub fn sleep(self: &Arc<Self>, until: Micros) -> Sleep {
+        Sleep { agenda: Arc::clone(self), until, wakes: None }
+    }
+
     fn plan(&self, at: Micros, event: HostEvent) {
         self.planned.lock().push((at, event));
     }
@@ -80,14 +85,12 @@ pub struct Host {
     /// The machine's, which outlives the process.
     clock: Arc<Mutex<NodeClock>>,
     random: Mutex<Draw>,
-    /// How long work takes, in microseconds, and by what chance.
-    work_takes: RangeInclusive<u64>,
-    disk: Mutex<Draw>,
+    /// How long works take.
+    pace: Pace,
 }
 
 impl Host {
-    /// A host for a life that begins now. `random` is what the node draws from, `disk` decides how
-    /// long each work takes, within `work_takes` microseconds.
+    /// A host for a life that begins now. `random` is what the node draws from.
     #[must_use]
     pub fn new(
         agenda: Arc<Agenda>,
@@ -95,51 +98,44 @@ impl Host {
         owner: Owner,
         clock: Arc<Mutex<NodeClock>>,
         random: Draw,
-        disk: Draw,
-        work_takes: RangeInclusive<u64>,
+        pace: Pace,
     ) -> Self {
-        let started = agenda.now();
-        let (random, disk) = (Mutex::new(random), Mutex::new(disk));
-        Self { agenda, spawner, owner, started, clock, random, work_takes, disk }
+        let (started, random) = (agenda.now(), Mutex::new(random));
+        Self { agenda, spawner, owner, started, clock, random, pace }
     }
+}
 
-    /// Wall-clock time: may be wrong, may step.
-    pub fn wall(&self) -> Millis {
+impl meridian_runtime::Host for Host {
+    fn wall(&self) -> Millis {
         self.clock.lock().wall(self.agenda.now())
     }
 
     /// Milliseconds since this life began.
-    #[must_use]
-    pub fn now(&self) -> Millis {
+    fn now(&self) -> Millis {
         Millis((self.agenda.now() - self.started).to_millis())
     }
 
-    /// 64 random bits.
-    pub fn random(&self) -> u64 {
+    fn random(&self) -> u64 {
         self.random.lock().bits()
     }
 
-    /// Runs a task, which dies with this life.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawner.spawn(self.owner, task);
+    /// The task dies with this life.
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.spawner.spawn_boxed(self.owner, task);
     }
 
-    /// Does work that waits for the disk, after as long as that takes. Several works may change
-    /// places.
-    pub fn block(&self, work: Work) {
-        let takes = self.disk.lock().between(*self.work_takes.start(), *self.work_takes.end());
+    /// The work is done after as long as the disk takes, in one go. Several works may change places.
+    fn block(&self, work: Work) {
         let event = HostEvent::Work { owner: self.owner, work };
-        self.agenda.plan(self.agenda.now() + Micros(takes), event);
+        self.agenda.plan(self.agenda.now() + self.pace.work(), event);
     }
 
-    /// Ends when [`Self::now`] is `until`.
-    pub fn sleep(&self, until: Millis) -> Sleep {
-        let until = self.started + Micros::from_millis(until.0);
-        Sleep { agenda: Arc::clone(&self.agenda), until, wakes: None }
+    fn sleep(&self, until: Millis) -> BoxFuture<'static, ()> {
+        self.agenda.sleep(self.started + Micros::from_millis(until.0)).boxed()
     }
 }
 
-/// See [`Host::sleep`].
+/// See [`Agenda::sleep`].
 pub struct Sleep {
     agenda: Arc<Agenda>,
     until: Micros,
@@ -165,10 +161,11 @@ impl Future for Sleep {
 
 #[cfg(test)]
 mod tests {
+    use meridian_runtime::Host as _;
     use meridian_types::NodeId;
 
     use super::*;
-    use crate::sim::{Executor, Order, Purpose, Queue, Streams};
+    use crate::sim::{Disk, DiskTiming, Executor, Order, Purpose, Queue, Streams};
 
     const OWNER: Owner = Owner::Node { id: NodeId(1), life: 0 };
 
@@ -193,9 +190,10 @@ mod tests {
             let (agenda, clock) = (Arc::clone(&self.agenda), Arc::clone(&self.clock));
             let streams = Streams::new(1);
             let random = streams.draw(Purpose::Node(NodeId(1)));
-            let disk = streams.draw(Purpose::Disk(NodeId(1)));
+            let timing = DiskTiming { work: 100..=200, ..DiskTiming::default() };
+            let disk = Disk::new(timing, streams.draw(Purpose::Disk(NodeId(1))));
             let spawner = self.executor.spawner();
-            Arc::new(Host::new(agenda, spawner, OWNER, clock, random, disk, 100..=200))
+            Arc::new(Host::new(agenda, spawner, OWNER, clock, random, disk.pace()))
         }
 
         /// Something that notes when it ran.
@@ -230,13 +228,14 @@ mod tests {
         world.run_until(Micros(500));
         let (host, note, late) = (world.host(), world.noting(1), world.noting(2));
         let sleeper = Arc::clone(&host);
-        host.spawn(async move {
+        let task = async move {
             sleeper.sleep(Millis(3)).await;
             assert_eq!(sleeper.now(), Millis(3));
             note();
             sleeper.sleep(Millis(1)).await;
             late();
-        });
+        };
+        host.spawn(task.boxed());
         world.run_until(Micros::from_secs(1));
         assert_eq!(world.log(), [(3_500, 1), (3_500, 2)], "what is past is not waited for");
     }
@@ -270,10 +269,11 @@ mod tests {
         assert_eq!(world.log(), [(1_000, 1)]);
         host.block(Box::new(world.noting(2)));
         let (sleeper, note) = (Arc::clone(&host), world.noting(3));
-        host.spawn(async move {
+        let task = async move {
             sleeper.sleep(Millis(3)).await;
             note();
-        });
+        };
+        host.spawn(task.boxed());
         world.run_until(Micros(2_050));
         world.executor.kill(OWNER);
         world.run_until(Micros::from_secs(1));

@@ -32,6 +32,6 @@ pub use host::{Agenda, Host, HostEvent, Sleep, Work};
 pub use link::{
     Datagrams, Death, End, Fabric, LinkActions, LinkEvent, LinkTiming, StreamId, Told, Way,
 };
-pub use network::{Network, NodeLinks};
+pub use network::{Network, NodeLinks, SimLinker, Tap};
 pub use queue::Queue;
 pub use trace::{Line, Trace};

@@ -36,16 +36,32 @@ struct State {
     timing: DiskTiming,
     draw: Draw,
     slowness: u32,
+    /// What everything takes besides.
+    delay: Micros,
 }
 
 impl Pace {
     pub(super) fn new(timing: DiskTiming, draw: Draw) -> Self {
-        Self { state: Arc::new(Mutex::new(State { timing, draw, slowness: 1 })) }
+        Self {
+            state: Arc::new(Mutex::new(State { timing, draw, slowness: 1, delay: Micros::ZERO })),
+        }
     }
 
     /// Makes everything take so many times as long. 1 is as it was.
     pub fn set_slowness(&self, slowness: u32) {
         self.state.lock().slowness = slowness;
+    }
+
+    /// Makes everything take so much longer, besides what does so already.
+    pub fn slow_down(&self, by: Micros) {
+        let mut state = self.state.lock();
+        state.delay = state.delay + by;
+    }
+
+    /// Ends what [`Self::slow_down`] began.
+    pub fn speed_up(&self, by: Micros) {
+        let mut state = self.state.lock();
+        state.delay = state.delay - by;
     }
 
     /// How long the next sync takes.
@@ -67,10 +83,10 @@ impl Pace {
     }
 
     fn takes(&self, of: impl FnOnce(&DiskTiming) -> &RangeInclusive<u64>) -> Micros {
-        let State { timing, draw, slowness } = &mut *self.state.lock();
+        let State { timing, draw, slowness, delay } = &mut *self.state.lock();
         let range = of(timing);
         let micros = draw.between(*range.start(), *range.end());
-        Micros(micros.saturating_mul(u64::from(*slowness)))
+        Micros(micros.saturating_mul(u64::from(*slowness))) + *delay
     }
 }
 
@@ -96,6 +112,12 @@ mod tests {
             }
         }
         slow.set_slowness(1);
+        assert_eq!(all(&slow), all(&pace));
+        slow.slow_down(Micros(7));
+        slow.slow_down(Micros(2));
+        assert_eq!(all(&slow), all(&pace).map(|took| took + Micros(9)));
+        slow.speed_up(Micros(7));
+        slow.speed_up(Micros(2));
         assert_eq!(all(&slow), all(&pace));
     }
 }

@@ -97,6 +97,8 @@ pub struct Executor {
     order: Order,
     /// Tasks that are ready, of the owners that are frozen.
     frozen: BTreeMap<Owner, Vec<Arc<Wakeup>>>,
+    /// Whose tasks were polled since somebody asked.
+    polled: BTreeSet<Owner>,
 }
 
 struct Slot {
@@ -148,7 +150,12 @@ pub struct Spawner {
 impl Spawner {
     /// Spawns a task. It dies with its owner; a dead owner's is dropped unpolled.
     pub fn spawn(&self, owner: Owner, task: impl Future<Output = ()> + Send + 'static) {
-        self.shared.inbox.lock().spawned.push((owner, Box::pin(task)));
+        self.spawn_boxed(owner, Box::pin(task));
+    }
+
+    /// As [`Self::spawn`], for a task that is boxed already.
+    pub fn spawn_boxed(&self, owner: Owner, task: Task) {
+        self.shared.inbox.lock().spawned.push((owner, task));
     }
 
     /// Ends an owner and all its tasks. One that is being polled is dropped when the poll returns:
@@ -172,7 +179,8 @@ impl Executor {
     #[must_use]
     pub fn new(order: Order) -> Self {
         let shared = Arc::default();
-        Self { slots: Vec::new(), free: Vec::new(), shared, order, frozen: BTreeMap::new() }
+        let (frozen, polled) = (BTreeMap::new(), BTreeSet::new());
+        Self { slots: Vec::new(), free: Vec::new(), shared, order, frozen, polled }
     }
 
     /// What spawns and kills.
@@ -207,6 +215,11 @@ impl Executor {
     #[must_use]
     pub fn is_frozen(&self, owner: Owner) -> bool {
         self.frozen.contains_key(&owner)
+    }
+
+    /// Whose tasks were polled since this was last asked.
+    pub fn take_polled(&mut self) -> BTreeSet<Owner> {
+        take(&mut self.polled)
     }
 
     /// How many tasks an owner has.
@@ -298,6 +311,7 @@ impl Executor {
             held.push(wakeup);
             return None;
         }
+        self.polled.insert(owner);
         wakeup.ready.store(false, Ordering::Relaxed);
         let waker = Waker::from(wakeup);
         let polled = slot.task.as_mut().poll(&mut Context::from_waker(&waker));

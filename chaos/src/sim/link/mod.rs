@@ -70,17 +70,18 @@ pub struct Datagrams {
 }
 
 impl Way {
-    /// How long the next message is under way.
-    fn delay(&self, draw: &mut Draw) -> Micros {
+    /// How long the next message is under way, and whether it met a loss.
+    fn delay(&self, draw: &mut Draw) -> (Micros, bool) {
         let mut delay = self.latency;
         if self.jitter > Micros::ZERO {
             let least = delay - self.jitter;
             delay = Micros(draw.between(least.0, (delay + self.jitter).0));
         }
-        if draw.chance(self.loss_ppm) {
+        let met_a_loss = draw.chance(self.loss_ppm);
+        if met_a_loss {
             delay = delay + self.latency + self.latency;
         }
-        delay
+        (delay, met_a_loss)
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Pipe {
     planned: Option<Micros>,
     /// Of the planned arrival; others are outdated.
     pub(super) number: u32,
+    /// Messages that chance made late, lost or double.
+    pub(super) disturbed: u64,
 }
 
 impl Pipe {
@@ -90,13 +92,17 @@ impl Pipe {
     ) -> bool {
         let odds = on.way.datagrams;
         if draw.chance(odds.lost_ppm) {
+            self.disturbed += 1;
             return false;
         }
-        let copies = 1 + usize::from(draw.chance(odds.doubled_ppm));
+        let doubled = draw.chance(odds.doubled_ppm);
+        self.disturbed += u64::from(doubled);
+        let copies = 1 + usize::from(doubled);
         for _ in 0..copies {
             if draw.chance(odds.late_ppm) && !self.stalled {
                 let late = Micros(draw.between(1, odds.late_by.0.max(1)));
-                let arrives = now + on.way.delay(draw) + late;
+                let arrives = now + on.way.delay(draw).0 + late;
+                self.disturbed += 1;
                 let entry = Entry { leaves: now, arrives, item: Item::Message(message.clone()) };
                 self.insert(entry);
             } else {
@@ -124,7 +130,9 @@ impl Pipe {
         let leaves = self.busy.max(now);
         self.busy = leaves + on.takes(bytes);
         // Only what arrives late without holding up others is behind `last`.
-        self.last = self.last.max(self.busy + on.way.delay(draw));
+        let (delay, met_a_loss) = on.way.delay(draw);
+        self.disturbed += u64::from(met_a_loss);
+        self.last = self.last.max(self.busy + delay);
         (leaves, self.last)
     }
 

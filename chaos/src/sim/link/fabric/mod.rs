@@ -243,6 +243,12 @@ impl Fabric {
         self.streams.get(&id).map(|stream| stream.stats)
     }
 
+    /// How many messages of a stream chance has made late, lost or double.
+    #[must_use]
+    pub fn disturbed(&self, id: StreamId) -> u64 {
+        self.streams.get(&id).map_or(0, |stream| stream.pipe.disturbed)
+    }
+
     /// Whether nothing that an end waits for can come.
     fn is_deaf(&self, id: StreamId, end: End) -> bool {
         let mute = |node| {

@@ -31,7 +31,7 @@ impl Fabric {
     pub(super) fn accept(&mut self, now: Micros, id: StreamId, number: u32, out: &mut LinkActions) {
         let delivers = self.delivers_after_break();
         let incarnation = self.hosts.get(&id.from).map_or(Incarnation(0), |host| host.incarnation);
-        let back = self.ways.get(&(id.to, id.from)).map(|way| way.delay(&mut self.draw));
+        let back = self.ways.get(&(id.to, id.from)).map(|way| way.delay(&mut self.draw).0);
         let Some(on) = on(&self.ways, &self.timing, id) else { return };
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.number != number || stream.dialer != Dialer::Dialing {

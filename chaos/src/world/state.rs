@@ -1,0 +1,120 @@
+//! What replicas store, looked at from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meridian_types::{KeyspaceId, NodeId, RowKey, VnodeId};
+
+use super::World;
+use super::machine::{Clocks, Up, clocks_of};
+use crate::history::{Backlog, Final, HintTally, ReplicaState, Sample, VnodeState, What};
+use crate::sim::NodeClock;
+
+impl World {
+    /// What every replica stores now.
+    #[must_use]
+    pub fn final_state(&self) -> Final {
+        let at = self.agenda.now();
+        let replica = |(&id, machine): (&NodeId, &super::Machine)| {
+            let mut state = ReplicaState { sound: machine.is_sound(), ..ReplicaState::default() };
+            for (&place, vnode) in &self.cluster.vnodes {
+                if let Some(up) = machine.up().filter(|_| vnode.replicas.contains(&id)) {
+                    match self.vnode_state(up, place) {
+                        Some(read) => drop(state.vnodes.insert(place, read)),
+                        None => state.sound = false,
+                    }
+                }
+            }
+            (id, state)
+        };
+        let replicas = self.machines.iter().map(replica).collect();
+        Final { at, wall: NodeClock::default().wall(at), replicas }
+    }
+
+    /// Clock and rows of a vnode, of one instant; `None` where a row cannot be read.
+    fn vnode_state(&self, up: &Up, place: (KeyspaceId, VnodeId)) -> Option<VnodeState> {
+        let (keyspace, vnode) = place;
+        let store = up.node.store();
+        let mut rows = BTreeMap::new();
+        for &key in self.cluster.vnodes.get(&place).map_or(&[][..], |vnode| &vnode.keys) {
+            let row = RowKey { keyspace, table: key.table, vnode, key: key.to_bytes() };
+            let row = store.read(&row).ok()?.row;
+            for entry in row.entries() {
+                self.record.found(keyspace, vnode, key, entry);
+            }
+            if !row.is_empty() {
+                rows.insert(key, row);
+            }
+        }
+        Some(VnodeState { clock: store.clock(keyspace, vnode), rows })
+    }
+
+    /// Looks at what changed since the last look, and tells the checks.
+    pub(super) fn look(&mut self) {
+        let mut changed = BTreeSet::new();
+        for (&id, machine) in &self.machines {
+            let clocks =
+                machine.up().map_or_else(Clocks::new, |up| clocks_of(&up.node, id, &self.cluster));
+            let before = self.looked.insert(id, clocks.clone()).unwrap_or_default();
+            let same = |place, clock| before.get(place).is_some_and(|b| Arc::ptr_eq(b, clock));
+            changed.extend(clocks.iter().filter(|(p, c)| !same(p, c)).map(|(&place, _)| place));
+        }
+        if !changed.is_empty() {
+            let wall = NodeClock::default().wall(self.agenda.now());
+            let vnodes = changed.into_iter().map(|place| (place, self.replicas_of(place)));
+            let vnodes = vnodes.collect();
+            self.record.tell(What::Sampled(Sample { wall, vnodes }));
+        }
+        for (&id, machine) in &self.machines {
+            if let Some(up) = machine.up() {
+                self.count_hints(id, up);
+                if self.healing {
+                    self.see_backlog(id, up);
+                }
+            }
+        }
+    }
+
+    fn replicas_of(&self, place: (KeyspaceId, VnodeId)) -> BTreeMap<NodeId, VnodeState> {
+        let replicas = self.cluster.vnodes.get(&place).map_or(&[][..], |vnode| &vnode.replicas);
+        let sound = |id: &NodeId| {
+            let machine = self.machines.get(id).filter(|machine| machine.is_sound())?;
+            Some((*id, self.vnode_state(machine.up()?, place)?))
+        };
+        replicas.iter().filter_map(sound).collect()
+    }
+
+    /// One account for all targets: the log keeps no others.
+    fn count_hints(&self, node: NodeId, up: &Up) {
+        if up.node.hints_queued() > 0 {
+            return;
+        }
+        let (counters, counts) = (up.node.hints().counters(), up.node.hints().counts());
+        let tally = HintTally {
+            found: counters.found,
+            stored: counters.stored,
+            delivered: counters.delivered,
+            superseded: counters.superseded,
+            expired: counters.expired,
+            dropped: counters.dropped,
+            damaged: counters.damaged,
+            pending: counts.values().sum(),
+        };
+        if tally != HintTally::default() {
+            self.record.tell(What::HintsCounted { node, target: node, tally });
+        }
+    }
+
+    fn see_backlog(&self, node: NodeId, up: &Up) {
+        let condition = up.node.condition();
+        let gone = self.machines.values().filter(|machine| machine.gone).count() as u64;
+        let backlog = Backlog {
+            links_down: (condition.unreachable.len() as u64).saturating_sub(gone),
+            hints: condition.hints,
+            intents: up.node.hints().counters().intents,
+            requests: condition.in_flight.0 as u64,
+            differing: up.node.differing_vnodes(),
+        };
+        self.record.tell(What::BacklogSeen { node, backlog });
+    }
+}
