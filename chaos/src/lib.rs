@@ -16,9 +16,12 @@
 
 pub mod fault;
 pub mod history;
+pub mod parallel;
 mod proxy;
+pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod shrink;
 pub mod sim;
 mod workload;
 pub mod world;
