@@ -23,6 +23,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod shrink;
 pub mod sim;
+pub mod simulate;
 mod workload;
 pub mod world;
 
