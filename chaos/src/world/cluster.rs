@@ -40,7 +40,11 @@ const ANTI_ENTROPY_EVERY: Micros = Micros::from_secs(2);
 const HINT_AFTER: Duration = Duration::from_millis(500);
 const CLOCK_SKEW: Micros = Micros::from_millis(50);
 
-/// The least that the engine allows, so that a history of a thousand writes has flushes.
+/// Bytes of the log after which everything is flushed. The engine's memtables are larger at least,
+/// and a history of a thousand writes has flushes and compactions all the same.
+const FLUSH_BYTES: usize = 16 << 10;
+
+/// The smallest memtables that the engine allows.
 const MEMTABLE_BYTES: usize = 64 << 10;
 
 /// A cluster that cannot be made.
@@ -75,6 +79,8 @@ pub(crate) struct Cluster {
     pub(crate) vnodes: BTreeMap<(KeyspaceId, VnodeId), Vnode>,
     pub(crate) timing: LinkTiming,
     pub(crate) clock_skew: Micros,
+    /// See [`FLUSH_BYTES`].
+    pub(crate) flush_bytes: u64,
     catalog: Catalog,
     options: StoreOptions,
     hints: HintLimits,
@@ -110,6 +116,7 @@ impl Cluster {
             setting,
             vnodes,
             timing: timing(&settings),
+            flush_bytes: settings.memtable_bytes.unwrap_or(FLUSH_BYTES) as u64,
             clock_skew: settings.clock_skew.unwrap_or(CLOCK_SKEW),
             catalog,
             options: store_options(scenario, &topology),
@@ -216,7 +223,7 @@ fn store_options(scenario: &Scenario, topology: &Topology) -> StoreOptions {
         Sync::Always {} => SyncPolicy::Always,
         Sync::Os {} => SyncPolicy::Os,
     };
-    let memtable_bytes = scenario.node.memtable_bytes.unwrap_or(MEMTABLE_BYTES);
+    let memtable_bytes = scenario.node.memtable_bytes.unwrap_or(0).max(MEMTABLE_BYTES);
     StoreOptions {
         sync,
         block_cache_bytes: 1 << 20,

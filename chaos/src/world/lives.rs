@@ -98,7 +98,7 @@ impl World {
         self.record.note(owner, "started", incarnation.0);
         self.record.tell(What::Started { node: id, incarnation });
         self.doors.open(id, owner, Arc::clone(&node));
-        let log = Log { driver, write_planned: false, sync_at: None, job_planned: false };
+        let log = Log::new(driver);
         if let Some(life) = &mut machine.life {
             life.up = Some(Up { node, log });
         }

@@ -88,6 +88,7 @@ impl World {
             self.queue.push(now + FULL_AGAIN, Event::Disk { owner, due: Due::Write });
             return;
         }
+        up.log.count();
         if !up.log.job_planned {
             up.log.job_planned = true;
             self.queue.push(now + pace.job(), Event::Disk { owner, due: Due::Job });
@@ -121,6 +122,7 @@ impl World {
         let Some(up) = up.filter(|up| up.log.sync_at.is_some_and(|at| at <= now)) else { return };
         up.log.sync_at = None;
         let synced = up.log.driver.sync();
+        up.log.count();
         self.record.note(owner, "synced", u64::from(synced.is_ok()));
         if synced.is_err() && up.node.poisoned().is_none() {
             up.log.sync_at = Some(now + FULL_AGAIN);
@@ -137,6 +139,12 @@ impl World {
         let wall = machine.clock.lock().wall(now);
         let Some(up) = machine.up_mut() else { return };
         up.node.store().set_time(wall);
+        if up.log.unflushed >= self.cluster.flush_bytes {
+            let flushed = up.node.store().flush();
+            self.record.note(owner, "flushed", u64::from(flushed.is_ok()));
+            up.log.count();
+            up.log.unflushed = if flushed.is_ok() { 0 } else { up.log.unflushed };
+        }
         let again = match up.node.store().poll_job() {
             Ok(true) => pace.job(),
             Ok(false) => {

@@ -56,6 +56,24 @@ pub(super) struct Log {
     /// When the planned sync is done; others are outdated.
     pub(super) sync_at: Option<Micros>,
     pub(super) job_planned: bool,
+    /// Bytes in the file that were not synced at the last look.
+    pub(super) unsynced: u64,
+    /// Bytes that were written since the last flush.
+    pub(super) unflushed: u64,
+}
+
+impl Log {
+    pub(super) fn new(driver: LogDriver) -> Self {
+        let (write_planned, sync_at, job_planned) = (false, None, false);
+        Self { driver, write_planned, sync_at, job_planned, unsynced: 0, unflushed: 0 }
+    }
+
+    /// Counts what was written since the last look.
+    pub(super) fn count(&mut self) {
+        let unsynced = self.driver.unsynced().map_or(0, |unsynced| unsynced.bytes);
+        self.unflushed += unsynced.saturating_sub(self.unsynced);
+        self.unsynced = unsynced;
+    }
 }
 
 /// What there was when a life ended.
