@@ -14,6 +14,7 @@
 //! - Nothing passes a cut link, not even the end of a connection.
 #![deny(missing_docs)]
 
+pub mod check;
 pub mod fault;
 pub mod history;
 pub mod parallel;

@@ -11,7 +11,10 @@
 mod end;
 mod name;
 mod observation;
+mod oracle;
 mod setting;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use end::{Final, ReplicaState, VnodeState};
 pub use name::{ClientId, FaultId, Key, OpId, SessionId, WriteName};
@@ -19,4 +22,5 @@ pub use observation::{
     Answer, Ask, Attempt, Backlog, Failure, HintTally, Invocation, Loss, LossCause, Observation,
     ReadAnswer, Sample, Seen, What, WriteAnswer, WriteAsk, WriteKind,
 };
+pub use oracle::{Mint, Oracle, Reused, Sure, Told, Try, VnodeDot, Write};
 pub use setting::{Need, Place, Setting, SyncPromise, TableSetting, overlap};

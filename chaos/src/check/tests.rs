@@ -1,0 +1,280 @@
+use meridian_service::Effect;
+use meridian_types::{ConsistencyLevel as L, NodeId};
+
+use super::*;
+use crate::history::testing::{History, LWW, PUT, SIBLINGS, dot, failed, setting};
+use crate::history::{
+    Backlog, HintTally, LossCause, ReplicaState, Sample, SyncPromise, What, WriteKind,
+};
+
+const DELETE: WriteKind = WriteKind::Delete;
+
+/// What the invariants of this name say.
+fn judge(name: &str, history: &History, end: &Final) -> Result<Report, &'static str> {
+    let mut checks = Checks::new(Arc::clone(&history.setting), |one| one == name);
+    for observation in &history.told {
+        checks.observe(observation);
+    }
+    let mut all = Report::default();
+    for (_, report) in checks.finish(end) {
+        let report = report.map_err(|violation| {
+            assert!(violation.to_string().starts_with(name));
+            violation.property
+        })?;
+        all.checked += report.checked;
+        all.excused.extend(report.excused);
+    }
+    Ok(all)
+}
+
+fn holds(name: &str, history: &History, end: &Final) {
+    let report = judge(name, history, end).expect("holds");
+    assert!(report.checked > 0 && report.excused.is_empty(), "{report:?}");
+}
+
+/// One put, overwritten by another.
+fn overwritten(key: Key) -> History {
+    let mut history = History::of(key);
+    history.wrote(1, PUT, dot(1, 1), &[]);
+    history.wrote(2, PUT, dot(1, 2), &[dot(1, 1)]);
+    history
+}
+
+#[test]
+fn an_acknowledged_write_is_kept() {
+    let history = overwritten(SIBLINGS);
+    let all = [dot(1, 1), dot(1, 2)];
+    holds("acknowledged", &history, &history.end(&all, &[(2, all[1])]));
+    let lost = history.end(&all[..1], &[(1, all[0])]);
+    assert_eq!(judge("acknowledged", &history, &lost), Err("an acknowledged write is kept"));
+}
+
+#[test]
+fn a_crash_that_takes_back_what_was_synced_is_found_though_others_have_it() {
+    let mut history = overwritten(SIBLINGS);
+    history.lost(2, LossCause::Crash, &[dot(1, 2)]);
+    let end = history.end(&[dot(1, 1), dot(1, 2)], &[(2, dot(1, 2))]);
+    let property = "a crash takes back nothing that was told and synced";
+    assert_eq!(judge("acknowledged", &history, &end), Err(property));
+    history.setting = setting(SyncPromise::Within(Micros::from_secs(1)));
+    holds("acknowledged", &history, &end);
+}
+
+#[test]
+fn what_all_holders_lost_is_excused_and_counted() {
+    let mut history = overwritten(SIBLINGS);
+    history.lost(1, LossCause::Wipe, &[dot(1, 2)]);
+    history.lost(2, LossCause::Restore, &[dot(1, 2)]);
+    let end = history.end(&[dot(1, 1)], &[(1, dot(1, 1))]);
+    let report = judge("acknowledged", &history, &end).expect("excused");
+    assert_eq!(report.excused, BTreeMap::from([("all that had it lost it", 1)]));
+}
+
+#[test]
+fn replicas_are_equal_in_the_end() {
+    let history = overwritten(SIBLINGS);
+    let all = [dot(1, 1), dot(1, 2)];
+    let mut end = history.end(&all, &[(2, all[1])]);
+    holds("convergence", &history, &end);
+    let old: ReplicaState = history.replica(&all[..1], &[(1, all[0])]);
+    end.replicas.insert(NodeId(3), old.clone());
+    let property = "all sound replicas are equal in the end";
+    assert_eq!(judge("convergence", &history, &end), Err(property));
+    end.replicas.insert(NodeId(3), ReplicaState { sound: false, ..old });
+    holds("convergence", &history, &end);
+}
+
+#[test]
+fn equal_clocks_mean_equal_rows_at_every_sample() {
+    let mut history = overwritten(SIBLINGS);
+    let all = [dot(1, 1), dot(1, 2)];
+    let place = (crate::history::testing::KEYSPACE, crate::history::testing::VNODE);
+    let sample = |history: &History, other| {
+        let replicas =
+            BTreeMap::from([(NodeId(1), history.vnode(&all, &[(2, all[1])])), (NodeId(2), other)]);
+        let wall = meridian_types::Millis(1);
+        What::Sampled(Sample { wall, vnodes: BTreeMap::from([(place, replicas)]) })
+    };
+    let behind = sample(&history, history.vnode(&all[..1], &[(1, all[0])]));
+    history.tell(behind);
+    let end = history.end(&all, &[(2, all[1])]);
+    holds("convergence", &history, &end);
+    let torn = sample(&history, history.vnode(&all, &[(1, all[0])]));
+    history.tell(torn);
+    assert_eq!(judge("convergence", &history, &end), Err("equal clocks mean equal rows"));
+}
+
+#[test]
+fn siblings_are_neither_lost_nor_false() {
+    let mut history = overwritten(SIBLINGS);
+    history.wrote(3, PUT, dot(2, 1), &[]);
+    let all = [dot(1, 1), dot(1, 2), dot(2, 1)];
+    let shows = |shown: &[(u64, meridian_crdt::Dot)]| {
+        judge("siblings", &history, &history.end(&all, shown)).map(|_| ())
+    };
+    assert_eq!(shows(&[(2, all[1]), (3, all[2])]), Ok(()));
+    assert_eq!(shows(&[(2, all[1])]), Err("no sibling is lost"));
+    assert_eq!(shows(&[(1, all[0]), (2, all[1]), (3, all[2])]), Err("no false sibling"));
+    let last = overwritten(LWW);
+    let shows = |shown: &[(u64, meridian_crdt::Dot)]| {
+        judge("siblings", &last, &last.end(&all[..2], shown)).map(|_| ())
+    };
+    assert_eq!(shows(&[(2, all[1])]), Ok(()));
+    assert_eq!(shows(&[(1, all[0])]), Err("no false sibling"));
+}
+
+#[test]
+fn what_was_deleted_does_not_come_back() {
+    for key in [SIBLINGS, LWW] {
+        let mut history = History::of(key);
+        history.wrote(1, PUT, dot(1, 1), &[]);
+        history.wrote(2, DELETE, dot(1, 2), &[dot(1, 1)]);
+        let all = [dot(1, 1), dot(1, 2)];
+        let not_yet = history.end(&all[..1], &[(1, all[0])]);
+        holds("deletes", &history, &not_yet);
+        let back = history.end(&all, &[(1, all[0])]);
+        let property = "what a delete covered does not come back";
+        assert_eq!(judge("deletes", &history, &back), Err(property));
+    }
+}
+
+#[test]
+fn reads_are_regular_and_do_not_go_back() {
+    for (level, name) in [(L::Quorum, "regular"), (L::Quorum, "monotonic")] {
+        for key in [SIBLINGS, LWW] {
+            let mut history = overwritten(key);
+            history.read(level, &[2], None);
+            history.read(level, &[2], None);
+            holds(name, &history, &Final::default());
+            history.read(level, &[1], None);
+            assert!(judge(name, &history, &Final::default()).is_err(), "{name} {key}");
+            let mut at_one = overwritten(key);
+            at_one.read(level, &[2], None);
+            at_one.read(L::One, &[1], None);
+            assert!(judge(name, &at_one, &Final::default()).is_ok(), "{name} {key}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_answer_needs_a_delete() {
+    for key in [SIBLINGS, LWW] {
+        let mut history = overwritten(key);
+        history.read(L::Quorum, &[], None);
+        assert!(judge("regular", &history, &Final::default()).is_err());
+        let mut deleted = overwritten(key);
+        deleted.wrote(3, DELETE, dot(1, 3), &[dot(1, 2)]);
+        deleted.read(L::Quorum, &[], None);
+        holds("regular", &deleted, &Final::default());
+    }
+}
+
+#[test]
+fn a_token_without_an_acknowledged_write_is_a_stale_read() {
+    let mut history = History::of(SIBLINGS);
+    history.wrote(1, DELETE, dot(1, 1), &[]);
+    history.read(L::Quorum, &[], Some(&[dot(1, 1)]));
+    holds("regular", &history, &Final::default());
+    history.read(L::Quorum, &[], Some(&[]));
+    assert!(judge("regular", &history, &Final::default()).is_err());
+}
+
+#[test]
+fn local_quorums_are_judged_by_local() {
+    let mut history = History::of(SIBLINGS);
+    let attempt = history.write(1, L::LocalQuorum, PUT, None);
+    history.minted(1, dot(1, 1), 1, &[]);
+    history.done(attempt, 1);
+    history.read(L::LocalQuorum, &[1], None);
+    history.read(L::LocalQuorum, &[1], None);
+    holds("local", &history, &Final::default());
+    history.read(L::LocalQuorum, &[], None);
+    assert!(judge("local", &history, &Final::default()).is_err());
+    assert!(judge("regular", &history, &Final::default()).is_ok());
+}
+
+#[test]
+fn answers_are_true() {
+    let history = overwritten(SIBLINGS);
+    holds("answers", &history, &Final::default());
+
+    let mut twice = overwritten(SIBLINGS);
+    let attempt = twice.write(3, L::One, PUT, None);
+    twice.done(attempt, 3);
+    twice.done(attempt, 3);
+    assert_eq!(judge("answers", &twice, &Final::default()), Err("one answer"));
+
+    let mut applied = overwritten(SIBLINGS);
+    let attempt = applied.write(3, L::One, PUT, None);
+    applied.minted(3, dot(1, 3), 3, &[]);
+    applied.tell(What::Returned { attempt, answer: failed(Effect::Unknown) });
+    assert!(judge("answers", &applied, &Final::default()).is_ok());
+    applied.told.pop();
+    applied.tell(What::Returned { attempt, answer: failed(Effect::NotApplied) });
+    assert_eq!(judge("answers", &applied, &Final::default()), Err("not_applied is true"));
+
+    let mut alone = overwritten(SIBLINGS);
+    let attempt = alone.write(3, L::Quorum, PUT, None);
+    alone.minted(3, dot(1, 3), 3, &[]);
+    alone.done(attempt, 3);
+    assert_eq!(judge("answers", &alone, &Final::default()), Err("an acknowledgement is true"));
+
+    let mut invented = overwritten(SIBLINGS);
+    invented.read(L::One, &[9], None);
+    assert_eq!(judge("answers", &invented, &Final::default()), Err("what is read was written"));
+}
+
+#[test]
+fn a_dot_names_one_write_and_a_write_is_shown_once() {
+    let mut history = overwritten(SIBLINGS);
+    history.read(L::One, &[2], None);
+    holds("counters", &history, &Final::default());
+    history.read(L::One, &[2, 2], None);
+    assert_eq!(judge("counters", &history, &Final::default()), Err("a write is shown once"));
+    let mut reused = overwritten(SIBLINGS);
+    reused.wrote(3, PUT, dot(1, 1), &[]);
+    assert_eq!(judge("counters", &reused, &Final::default()), Err("a dot names one write"));
+}
+
+#[test]
+fn every_hint_is_accounted_for() {
+    let mut history = History::of(SIBLINGS);
+    let counted = |found, delivered, pending| What::HintsCounted {
+        node: NodeId(1),
+        target: NodeId(2),
+        tally: HintTally { found, stored: 5, delivered, pending, ..HintTally::default() },
+    };
+    history.tell(counted(1, 4, 2));
+    holds("hints", &history, &Final::default());
+    history.tell(counted(1, 4, 1));
+    assert_eq!(judge("hints", &history, &Final::default()), Err("every hint is accounted for"));
+}
+
+#[test]
+fn after_the_faults_everything_works() {
+    let healed = |history: &mut History, backlog| {
+        history.setting = {
+            let setting = (*history.setting).clone();
+            Arc::new(Setting { heal: Micros::from_millis(1), ..setting })
+        };
+        history.tell(What::FaultsOver);
+        history.tell(What::BacklogSeen { node: NodeId(1), backlog });
+    };
+    let mut history = overwritten(SIBLINGS);
+    healed(&mut history, Backlog::default());
+    history.read(L::All, &[2], None);
+    let end = history.end(&[], &[]);
+    holds("liveness", &history, &end);
+
+    let mut unsound = end.clone();
+    unsound.replicas.insert(NodeId(3), ReplicaState::default());
+    assert_eq!(judge("liveness", &history, &unsound), Err("every node is sound"));
+
+    let attempt = history.write(3, L::All, PUT, None);
+    history.tell(What::Returned { attempt, answer: failed(Effect::Unknown) });
+    assert_eq!(judge("liveness", &history, &end), Err("every request succeeds"));
+
+    let mut late = overwritten(SIBLINGS);
+    healed(&mut late, Backlog { hints: 1, ..Backlog::default() });
+    assert_eq!(judge("liveness", &late, &end), Err("nothing is left to do"));
+}
