@@ -1,5 +1,6 @@
 //! The command line: what may be asked, and where it is answered.
 
+mod chaos;
 mod cluster;
 mod config;
 pub(crate) mod connect;
@@ -21,7 +22,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use output::{Failure, Output};
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 refused, failed or not found; 2 wrong usage; 3 no node reached;
+Exit codes: 0 done; 1 refused, failed or not found; 2 wrong usage, or a check that could not be
+decided; 3 no node reached;
 4 a write whose effect is unknown (it may still appear).";
 
 /// A masterless key-value store that lives in several datacenters.
@@ -61,6 +63,8 @@ enum Command {
     Replicas(cluster::ReplicasArgs),
     /// Drives any door with load, and measures it.
     Bench(crate::bench::BenchArgs),
+    /// Runs simulated clusters that are made to go wrong, from seeds.
+    Chaos(chaos::ChaosArgs),
     /// Looks into the files of the storage engine.
     Lsm(lsm::LsmArgs),
     /// Checks a configuration, or prints the reference of all keys.
@@ -96,6 +100,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Status(args) => wait(cluster::status(&args, output)),
         Command::Replicas(args) => wait(cluster::replicas(&args, output)),
         Command::Bench(args) => crate::bench::run(&args, output),
+        Command::Chaos(args) => chaos::run(args, output),
         Command::Lsm(args) => lsm::run(&args, output),
         Command::Config(args) => config::run(&args, output),
         Command::Completions { shell } => {

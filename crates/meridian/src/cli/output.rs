@@ -69,6 +69,8 @@ pub(crate) enum Failure {
     Unknown(String),
     /// Some of many failed; they were listed.
     Partial(String),
+    /// A check came to no verdict.
+    Undecided(String),
     /// Whoever read the answer left.
     Quiet,
     /// Anything else, with what to do about it.
@@ -82,6 +84,7 @@ impl Failure {
             Self::Quiet => 0,
             Self::Request(error) if error.effect() == Effect::Unknown => 4,
             Self::Request(_) | Self::No(_) | Self::Other(_) | Self::Partial(_) => 1,
+            Self::Undecided(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Unknown(_) => 4,
         }
@@ -98,6 +101,7 @@ impl Failure {
                 "name": "unreachable", "effect": Effect::NotApplied.name(), "message": message
             }),
             Self::Partial(message) => json!({ "name": "partial", "message": message }),
+            Self::Undecided(message) => json!({ "name": "undecided", "message": message }),
             Self::Quiet => Value::Null,
             Self::Other(error) => json!({ "name": "failed", "message": format!("{error:#}") }),
         }
@@ -129,6 +133,7 @@ impl Display for Failure {
             Self::No(message)
             | Self::Unreachable(message)
             | Self::Unknown(message)
+            | Self::Undecided(message)
             | Self::Partial(message) => f.write_str(message),
             Self::Quiet => Ok(()),
             Self::Other(error) => write!(f, "{error:#}"),
