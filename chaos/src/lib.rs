@@ -2,8 +2,9 @@
 //!
 //! Here now: link proxies, which stand between real processes of different datacenters and make
 //! their links slow, jittery or cut ([`LinkProxies`]), without root or kernel modules. `meridian
-//! dev` routes every link between datacenters through them. And what a simulated world stands on
-//! ([`sim`]): time, chance, tasks and links that are the same for the same seed.
+//! dev` routes every link between datacenters through them. And a simulated world:
+//! whole nodes ([`world`]) on time, chance, tasks, disks and links that are the same for the same
+//! seed ([`sim`]).
 //!
 //! Knows: links, and what may happen to them.
 //! Must not know: what is said over them.

@@ -8,6 +8,8 @@ use meridian_vfs::SyncMoment;
 use super::World;
 use crate::fault::{self, DiskPart, Edge, Fault, NodeFault, WayFault, Ways};
 use crate::history::{FaultId, LossCause, What};
+use crate::scenario::Scenario;
+use crate::schedule::Schedule;
 use crate::sim::{Death, Loss, Micros, Owner, Part, Rot, StreamId, Way};
 
 /// The faults that last now.
@@ -263,6 +265,21 @@ impl World {
             }
         }
     }
+}
+
+/// How far the faults of a run may set any two wall clocks apart, in milliseconds.
+pub(super) fn skew_ms(scenario: &Scenario, seed: u64) -> u64 {
+    // A scenario whose faults cannot be drawn has none.
+    let schedule = Schedule::drawn(scenario, seed).unwrap_or_default();
+    let all = scenario.sim + scenario.heal;
+    let skews = schedule.planned().iter().map(|planned| match &planned.fault {
+        Fault::Node { what: NodeFault::ClockStep { by_ms, .. }, .. } => by_ms.unsigned_abs(),
+        Fault::Node { what: NodeFault::ClockDrift { ppm }, .. } => {
+            all.to_millis().saturating_mul(ppm.unsigned_abs()) / 1_000_000 + 1
+        }
+        _ => 0,
+    });
+    skews.fold(0, u64::saturating_add)
 }
 
 fn loss(loses: fault::Loss, chance: u64) -> Loss {

@@ -102,7 +102,9 @@ impl World {
         order: Order,
         trace: Trace,
     ) -> Result<Self, WorldError> {
-        let cluster = Arc::new(Cluster::new(scenario)?);
+        let mut cluster = Cluster::new(scenario)?;
+        cluster.setting.skew_ms += faults::skew_ms(scenario, seed);
+        let cluster = Arc::new(cluster);
         let (streams, agenda) = (Streams::new(seed), Arc::<Agenda>::default());
         let (executor, doors) = (Executor::new(order), Arc::<Doors>::default());
         let record = Record::new(Arc::clone(&agenda), trace);

@@ -206,6 +206,14 @@ fn worlds_with_every_kind_of_fault_are_the_same_twice() {
 }
 
 #[test]
+fn clocks_are_no_further_apart_than_the_setting_says() {
+    let text = "[[fault]]\nat = \"1s\"\nnode = \"#1/#1\"\nkind = \"clock-step\"\nby_ms = -900\n";
+    let stepped = Scenario::parse(&(scenario("three-node", "").to_toml().unwrap() + text));
+    let skew = |scenario: &Scenario| World::new(scenario, 1).unwrap().setting().skew_ms;
+    assert_eq!(skew(&stepped.unwrap()), skew(&scenario("three-node", "")) + 900);
+}
+
+#[test]
 fn a_cut_is_noticed_and_heals() {
     let (begin, end) = (Micros::from_secs(1), Micros::from_secs(4));
     let cut = vec![(begin, end, ways(&[1, 2, 3], &[4, 5], WayFault::Cut {}))];
