@@ -1,9 +1,11 @@
 //! Runs a case: builds its world, does what the schedule says, lets it heal, and asks a judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use meridian_crdt::Dot;
 
 use crate::fault::{Fault, NodeFault};
-use crate::history::{Answer, Final, Observation, Setting, What, WriteAnswer};
+use crate::history::{Answer, Final, Key, Observation, Setting, VnodeState, What, WriteAnswer};
 use crate::run::{Case, Checked, Outcome, Verdict, Violation};
 use crate::scenario::{InvariantName, Scenario};
 use crate::schedule::Schedule;
@@ -99,7 +101,7 @@ fn advance(world: &mut World, until: Micros, judge: &mut impl Judge) -> Result<(
 }
 
 /// Judges a run by its end alone: every node that has not left for good is sound, and the replicas
-/// of a vnode have the same clock and the same rows.
+/// of a vnode have the same clock and show the same values.
 #[derive(Debug)]
 pub struct EndState {
     left: Vec<meridian_types::NodeId>,
@@ -156,15 +158,20 @@ impl Judge for EndState {
             let Some(((first, expected), rest)) = states.split_first() else { continue };
             for (node, state) in rest {
                 checked.entry(InvariantName::Convergence).or_default().times += 1;
-                let what = match (state.clock == expected.clock, state.rows == expected.rows) {
-                    (true, true) => continue,
-                    (true, false) => "have the same clock and other rows",
-                    (false, _) => "have other clocks",
-                };
-                let what = format!(
-                    "nodes {first} and {node} {what} for vnode {vnode} of keyspace {keyspace}"
-                );
-                return (fail(InvariantName::Convergence, what), checked);
+                let who = format!("vnode {vnode} of keyspace {keyspace}, nodes {first} and {node}");
+                if state.clock != expected.clock {
+                    return (
+                        fail(InvariantName::Convergence, format!("{who}: other clocks")),
+                        checked,
+                    );
+                }
+                if let Some((key, what)) = first_difference(expected, state, end) {
+                    let what = format!("{who}: the same clock, but of {key} {what}");
+                    let at = end.at;
+                    let invariant = InvariantName::Convergence;
+                    let differ = Violation { invariant, key: Some(key), at, what };
+                    return (Verdict::Fail(differ), checked);
+                }
             }
         }
         if self.clients > 0 && self.succeeded == 0 {
@@ -172,4 +179,18 @@ impl Judge for EndState {
         }
         (Verdict::Pass, checked)
     }
+}
+
+/// The first key of which two replicas show different values. What is not visible may differ:
+/// markers are forgotten at different times.
+fn first_difference(a: &VnodeState, b: &VnodeState, end: &Final) -> Option<(Key, String)> {
+    let visible = |state: &VnodeState, key: &Key| -> Vec<Dot> {
+        let row = state.rows.get(key);
+        row.into_iter().flat_map(|row| row.visible(end.wall)).map(|entry| entry.dot).collect()
+    };
+    let keys: BTreeSet<&Key> = a.rows.keys().chain(b.rows.keys()).collect();
+    keys.into_iter().find_map(|key| {
+        let (one, other) = (visible(a, key), visible(b, key));
+        (one != other).then(|| (*key, format!("the first shows {one:?}, the second {other:?}")))
+    })
 }

@@ -55,8 +55,10 @@ fn one(
 ) -> Option<Planned> {
     let topology = scenario.shape.topology();
     let kind = *draw.pick(kinds)?;
-    let lasts = Micros(window(nemesis.shortest.0, nemesis.longest.0, draw));
-    let at = Micros(draw.below((scenario.sim - lasts).0.max(1)));
+    // Whole milliseconds are easier to read.
+    let shortest = nemesis.shortest.to_millis().max(1);
+    let lasts = Micros::from_millis(window(shortest, nemesis.longest.to_millis(), draw));
+    let at = Micros::from_millis(draw.below((scenario.sim - lasts).to_millis().max(1)));
     let chance = draw.bits();
     let node = draw.pick(topology.nodes())?.id;
     let fault = match node_fault(kind, draw) {
@@ -94,7 +96,7 @@ fn node_fault(kind: &str, draw: &mut Draw) -> Option<NodeFault> {
         "restore" => NodeFault::Restore { part: part(draw)? },
         "rot" => NodeFault::Rot { bits: u32::try_from(draw.between(1, 4)).unwrap_or(1) },
         "full-disk" => NodeFault::FullDisk { bytes_left: draw.below(32 << 10) },
-        "slow-disk" => NodeFault::SlowDisk { by: Micros(draw.between(10_000, 2_000_000)) },
+        "slow-disk" => NodeFault::SlowDisk { by: Micros::from_millis(draw.between(10, 2_000)) },
         "clock-step" => {
             let by_ms = signed(draw.between(1, MOST_STEP_MS), draw);
             NodeFault::ClockStep { by_ms, returns: draw.below(2) == 1 }
@@ -116,8 +118,9 @@ fn way_fault(kind: &str, draw: &mut Draw) -> Option<WayFault> {
     Some(match kind {
         "cut" => WayFault::Cut {},
         "slow" => {
-            let by = draw.between(5_000, 400_000);
-            WayFault::Slow { by: Micros(by), jitter: Micros(draw.below(by)) }
+            let by = draw.between(5, 400);
+            let jitter = Micros::from_millis(draw.below(by));
+            WayFault::Slow { by: Micros::from_millis(by), jitter }
         }
         "lossy" => WayFault::Lossy { ppm: ppm(draw, 200_000) },
         "narrow" => WayFault::Narrow { bytes_per_second: draw.between(20_000, 1_000_000) },
@@ -125,7 +128,7 @@ fn way_fault(kind: &str, draw: &mut Draw) -> Option<WayFault> {
             lost_ppm: ppm(draw, 50_000),
             doubled_ppm: ppm(draw, 50_000),
             late_ppm: ppm(draw, 100_000),
-            late_by: Micros(draw.between(1_000, 500_000)),
+            late_by: Micros::from_millis(draw.between(1, 500)),
         },
         _ => return None,
     })
