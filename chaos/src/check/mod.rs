@@ -13,6 +13,7 @@ mod convergence;
 mod counters;
 mod deletes;
 mod hints;
+mod judge;
 mod liveness;
 mod reads;
 mod regular;
@@ -33,6 +34,7 @@ pub use convergence::Convergence;
 pub use counters::Counters;
 pub use deletes::Deletes;
 pub use hints::Hints;
+pub use judge::Invariants;
 pub use liveness::Liveness;
 pub use regular::{Monotonic, Regular, Scope};
 pub use siblings::Siblings;
@@ -131,7 +133,7 @@ impl Checks {
     }
 
     /// Judges: each invariant's report, or how it did not hold.
-    pub fn finish(mut self, end: &Final) -> Vec<(&'static str, Result<Report, Violation>)> {
+    pub fn finish(&mut self, end: &Final) -> Vec<(&'static str, Result<Report, Violation>)> {
         self.oracle.end(end);
         let oracle = &self.oracle;
         self.invariants.iter_mut().map(|one| (one.name(), one.finish(oracle, end))).collect()

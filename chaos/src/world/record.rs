@@ -28,7 +28,7 @@ struct Inner {
     trace: Trace,
     told: Vec<Observation>,
     /// Dots that were told.
-    minted: BTreeSet<(KeyspaceId, VnodeId, Dot)>,
+    minted: BTreeSet<(KeyspaceId, VnodeId, Dot, bool)>,
     /// Deltas by who collects their acknowledgements, and under which call.
     pending: BTreeMap<(NodeId, u64), (Key, Dot)>,
     /// The same, oldest first.
@@ -85,7 +85,8 @@ impl Inner {
         entry: &Entry,
         context: Option<Context>,
     ) {
-        if self.minted.insert((keyspace, vnode, entry.dot)) {
+        // A store may show a dot before it is on the wire, where its write and context are seen.
+        if self.minted.insert((keyspace, vnode, entry.dot, context.is_some())) {
             let (dot, stamp) = (entry.dot, entry.stamp);
             let what = What::Minted { write, key, dot, stamp, context };
             self.told.push(Observation { at, what });
