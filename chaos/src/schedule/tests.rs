@@ -250,3 +250,15 @@ fn a_schedule_is_told_line_by_line() {
                     2        2s .. 5s        eu -> us,ap cut\n";
     assert_eq!(drawn(&scenario, 1).text(shape.topology()), expected);
 }
+
+#[cfg(meridian_mutations)]
+#[test]
+fn without_its_budget_chance_hurts_more_than_a_minority() {
+    use meridian_types::{Mutation, leave_out};
+
+    let scenario = mixed();
+    leave_out(Some(Mutation::BudgetIgnored));
+    let most = SEEDS.map(|seed| most_hurt_at_once(&scenario, &drawn(&scenario, seed))).max();
+    leave_out(None);
+    assert!(most > Some(1), "{most:?}");
+}
