@@ -1,11 +1,8 @@
 //! Runs a case: builds its world, does what the schedule says, lets it heal, and asks a judge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use meridian_crdt::Dot;
-
-use crate::fault::{Fault, NodeFault};
-use crate::history::{Answer, Final, Key, Observation, Setting, VnodeState, What, WriteAnswer};
+use crate::history::{Final, Observation, Setting};
 use crate::run::{Case, Checked, Outcome, Verdict, Violation};
 use crate::scenario::{InvariantName, Scenario};
 use crate::schedule::Schedule;
@@ -98,99 +95,4 @@ fn advance(world: &mut World, until: Micros, judge: &mut impl Judge) -> Result<(
             return Ok(());
         }
     }
-}
-
-/// Judges a run by its end alone: every node that has not left for good is sound, and the replicas
-/// of a vnode have the same clock and show the same values.
-#[derive(Debug)]
-pub struct EndState {
-    left: Vec<meridian_types::NodeId>,
-    clients: u32,
-    succeeded: u64,
-}
-
-impl EndState {
-    /// The judge of a run.
-    #[must_use]
-    pub fn new(scenario: &Scenario, schedule: &Schedule) -> Self {
-        let left = |fault: &Fault| match fault {
-            Fault::Node { node, what: NodeFault::Leave {} } => Some(*node),
-            Fault::Node { .. } | Fault::Ways { .. } => None,
-        };
-        let left = schedule.planned().iter().filter_map(|planned| left(&planned.fault)).collect();
-        Self { left, clients: scenario.workload.clients, succeeded: 0 }
-    }
-}
-
-impl Judge for EndState {
-    fn observe(&mut self, told: &Observation) {
-        let succeeded = match &told.what {
-            What::Returned { answer: Answer::Written(answers), .. } => {
-                answers.iter().all(|answer| matches!(answer, WriteAnswer::Done { .. }))
-            }
-            What::Returned { answer: Answer::Read(answers), .. } => {
-                answers.iter().all(|answer| answer.result.is_ok())
-            }
-            _ => false,
-        };
-        self.succeeded += u64::from(succeeded);
-    }
-
-    fn judge(&mut self, end: &Final) -> (Verdict, BTreeMap<InvariantName, Checked>) {
-        let fail =
-            |invariant, what| Verdict::Fail(Violation { invariant, key: None, at: end.at, what });
-        let mut checked: BTreeMap<InvariantName, Checked> = BTreeMap::new();
-        let mut vnodes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (node, replica) in &end.replicas {
-            if self.left.contains(node) {
-                continue;
-            }
-            checked.entry(InvariantName::Liveness).or_default().times += 1;
-            if !replica.sound {
-                let what = format!("node {node} does not run with everything that it had");
-                return (fail(InvariantName::Liveness, what), checked);
-            }
-            for (place, state) in &replica.vnodes {
-                vnodes.entry(*place).or_default().push((node, state));
-            }
-        }
-        for ((keyspace, vnode), states) in vnodes {
-            let Some(((first, expected), rest)) = states.split_first() else { continue };
-            for (node, state) in rest {
-                checked.entry(InvariantName::Convergence).or_default().times += 1;
-                let who = format!("vnode {vnode} of keyspace {keyspace}, nodes {first} and {node}");
-                if state.clock != expected.clock {
-                    return (
-                        fail(InvariantName::Convergence, format!("{who}: other clocks")),
-                        checked,
-                    );
-                }
-                if let Some((key, what)) = first_difference(expected, state, end) {
-                    let what = format!("{who}: the same clock, but of {key} {what}");
-                    let at = end.at;
-                    let invariant = InvariantName::Convergence;
-                    let differ = Violation { invariant, key: Some(key), at, what };
-                    return (Verdict::Fail(differ), checked);
-                }
-            }
-        }
-        if self.clients > 0 && self.succeeded == 0 {
-            return (Verdict::Unknown("no request of any client succeeded".to_owned()), checked);
-        }
-        (Verdict::Pass, checked)
-    }
-}
-
-/// The first key of which two replicas show different values. What is not visible may differ:
-/// markers are forgotten at different times.
-fn first_difference(a: &VnodeState, b: &VnodeState, end: &Final) -> Option<(Key, String)> {
-    let visible = |state: &VnodeState, key: &Key| -> Vec<Dot> {
-        let row = state.rows.get(key);
-        row.into_iter().flat_map(|row| row.visible(end.wall)).map(|entry| entry.dot).collect()
-    };
-    let keys: BTreeSet<&Key> = a.rows.keys().chain(b.rows.keys()).collect();
-    keys.into_iter().find_map(|key| {
-        let (one, other) = (visible(a, key), visible(b, key));
-        (one != other).then(|| (*key, format!("the first shows {one:?}, the second {other:?}")))
-    })
 }

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
+use meridian_chaos::check::Invariants;
 use meridian_chaos::run::{Case, Outcome, Verdict};
 use meridian_chaos::scenario;
 use meridian_chaos::sim::{Micros, Order, Trace};
-use meridian_chaos::simulate::{EndState, simulate};
+use meridian_chaos::simulate::simulate;
 
 fn case(name: &str, seed: u64) -> Case {
     Case::whole(Arc::new(scenario::named(name).expect("it is shipped")), name, seed)
 }
 
 fn run(case: &Case) -> Outcome {
-    simulate(case, Order::Seeded, Trace::default(), |scenario, schedule, _| {
-        EndState::new(scenario, schedule)
-    })
+    simulate(case, Order::Seeded, Trace::default(), Invariants::new)
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use meridian_types::NodeId;
 
-use super::{Checks, Report};
+use super::{Checks, Report, Vacuous};
 use crate::fault::{Fault, NodeFault};
 use crate::history::{Final, Observation, Setting};
 use crate::run::{Checked, Verdict, Violation};
@@ -17,6 +17,8 @@ use crate::simulate::Judge;
 #[derive(Debug)]
 pub struct Invariants {
     checks: Checks,
+    /// Unless nobody wants to know.
+    vacuous: Option<Vacuous>,
     /// Nodes that leave for good: nobody asks what they have.
     left: Vec<NodeId>,
 }
@@ -32,6 +34,7 @@ impl Invariants {
         let wanted = |name: &str| named(name).is_some_and(|name| scenario.checks(name));
         Self {
             checks: Checks::new(Arc::new(setting.clone()), wanted),
+            vacuous: scenario.checks(InvariantName::Vacuous).then(Vacuous::default),
             left: schedule.planned().iter().filter_map(|planned| left(&planned.fault)).collect(),
         }
     }
@@ -63,6 +66,9 @@ fn named(name: &str) -> Option<InvariantName> {
 impl Judge for Invariants {
     fn observe(&mut self, told: &Observation) {
         self.checks.observe(told);
+        if let Some(vacuous) = &mut self.vacuous {
+            vacuous.observe(told);
+        }
     }
 
     fn judge(&mut self, end: &Final) -> (Verdict, BTreeMap<InvariantName, Checked>) {
@@ -77,6 +83,12 @@ impl Judge for Invariants {
                 }
                 Err(violation) if verdict == Verdict::Pass => verdict = Verdict::Fail(violation),
                 Err(_) => {}
+            }
+        }
+        if let Some(vacuous) = &self.vacuous {
+            all.entry(InvariantName::Vacuous).or_default().times = vacuous.succeeded();
+            if let (Verdict::Pass, Some(why)) = (&verdict, vacuous.why()) {
+                verdict = Verdict::Unknown(why);
             }
         }
         (verdict, all)

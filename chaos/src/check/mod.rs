@@ -20,6 +20,7 @@ mod regular;
 mod siblings;
 #[cfg(test)]
 mod tests;
+mod vacuous;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +39,7 @@ pub use judge::Invariants;
 pub use liveness::Liveness;
 pub use regular::{Monotonic, Regular, Scope};
 pub use siblings::Siblings;
+pub use vacuous::Vacuous;
 
 /// Something that must hold in every run.
 pub trait Invariant: fmt::Debug {

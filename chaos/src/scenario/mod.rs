@@ -193,12 +193,8 @@ pub enum InvariantName {
     Monotonic,
     /// Both of these at LOCAL_QUORUM, within a datacenter.
     Local,
-    /// What a session token promises.
-    Sessions,
     /// A dot names one write, ever; a retry is shown once.
     Counters,
-    /// An atomic batch happens wholly or not at all.
-    Batches,
     /// Every hint is accounted for.
     Hints,
     /// One answer to each request, and a true one.
@@ -211,7 +207,7 @@ pub enum InvariantName {
 
 impl InvariantName {
     /// All of them, in the order of the list above.
-    pub const EVERY: [Self; 14] = [
+    pub const EVERY: [Self; 12] = [
         Self::Acknowledged,
         Self::Convergence,
         Self::Siblings,
@@ -219,9 +215,7 @@ impl InvariantName {
         Self::Regular,
         Self::Monotonic,
         Self::Local,
-        Self::Sessions,
         Self::Counters,
-        Self::Batches,
         Self::Hints,
         Self::Answers,
         Self::Liveness,
@@ -239,9 +233,7 @@ impl InvariantName {
             Self::Regular => "regular",
             Self::Monotonic => "monotonic",
             Self::Local => "local",
-            Self::Sessions => "sessions",
             Self::Counters => "counters",
-            Self::Batches => "batches",
             Self::Hints => "hints",
             Self::Answers => "answers",
             Self::Liveness => "liveness",

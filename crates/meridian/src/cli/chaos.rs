@@ -11,13 +11,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use meridian_chaos::check::Invariants;
 use meridian_chaos::parallel::run_seeds;
 use meridian_chaos::run::{Case, Checked, Outcome, Seeds, Verdict, Violation};
 use meridian_chaos::scenario::{self, InvariantName, Scenario};
 use meridian_chaos::schedule::Kept;
 use meridian_chaos::shrink::{Shrunk, shrunk};
 use meridian_chaos::sim::{Micros, Order, Trace};
-use meridian_chaos::simulate::{EndState, simulate};
+use meridian_chaos::simulate::simulate;
 use serde_json::{Value, json};
 
 use super::output::{Failure, Output, table};
@@ -166,7 +167,7 @@ fn sim(args: &SimArgs, output: Output) -> Result<(), Failure> {
 }
 
 fn judged(case: &Case, trace: Trace) -> Outcome {
-    simulate(case, Order::Seeded, trace, |scenario, schedule, _| EndState::new(scenario, schedule))
+    simulate(case, Order::Seeded, trace, Invariants::new)
 }
 
 fn show_schedules(whole: &Case, seeds: Seeds, output: Output) -> Result<(), Failure> {
