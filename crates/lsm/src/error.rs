@@ -91,8 +91,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the disk had no room.
-    pub(crate) fn is_for_want_of_room(&self) -> bool {
+    /// Whether the disk had no room: it is refused until there is some, and then taken again.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
         match self {
             Self::Full { .. } => true,
             Self::Io(cause) => cause.is_disk_full(),

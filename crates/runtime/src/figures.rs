@@ -15,7 +15,8 @@ use crate::node::{Inner, Node};
 pub struct Condition {
     /// Whether it is stopping.
     pub stopping: bool,
-    /// The first thing that broke: a disk that failed, a file that is damaged.
+    /// The first thing that broke: a disk that failed, a file that is damaged. Or a disk that is
+    /// full, for as long as it refuses writes and a little longer.
     pub failure: Option<String>,
     /// Other nodes that cannot be reached, by name.
     pub unreachable: Vec<String>,

@@ -12,7 +12,7 @@ use meridian_store::{HintLog, Identity, Metadata, Opened, Store, StoreError};
 use meridian_telemetry::Metrics;
 use meridian_topology::Topology;
 use meridian_transport::{Class, Handshake, LinkState, Peer, SendRefused};
-use meridian_types::{Catalog, DcId, Incarnation, NodeId};
+use meridian_types::{Catalog, DcId, Incarnation, Millis, NodeId};
 use meridian_vfs::Fs;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
@@ -31,6 +31,9 @@ use crate::parts::Parts;
 use crate::peer::{MAX_BLOCKING, MAX_HANDED, PeerDoor};
 use crate::peers::Peers;
 use crate::tasks::Tasks;
+
+/// How long the health page shows a full disk after the last write that it refused.
+const FULL_SHOWN_MS: u64 = 10_000;
 
 /// A running node. Implements [`meridian_service::Service`].
 pub struct Node {
@@ -63,6 +66,8 @@ pub(crate) struct Inner {
     stopping: AtomicBool,
     /// The first thing that broke, for the health page.
     failure: Mutex<Option<String>>,
+    /// The last refusal for want of room on the disk.
+    full: Mutex<Option<(Millis, String)>>,
 }
 
 impl std::fmt::Debug for Node {
@@ -121,6 +126,7 @@ impl Node {
             links: OnceLock::new(),
             stopping: AtomicBool::new(false),
             failure: Mutex::new(None),
+            full: Mutex::new(None),
             host,
             options,
         });
@@ -308,9 +314,14 @@ impl Inner {
         Ok(changed)
     }
 
+    /// A full disk passes by itself, everything else is there to stay.
     pub(crate) fn note_storage_error(&self, error: &StoreError) {
         tracing::error!(%error, "storage");
-        self.note_failure(error.to_string());
+        if error.is_for_want_of_room() {
+            *self.full.lock() = Some((self.host.now(), error.to_string()));
+        } else {
+            self.note_failure(error.to_string());
+        }
     }
 
     /// Keeps the first failure for the health page.
@@ -319,7 +330,11 @@ impl Inner {
     }
 
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
+        let lasting = self.failure.lock().clone();
+        let full = self.full.lock().clone();
+        let now = self.host.now();
+        let passing = full.filter(|(at, _)| now.since(*at) < FULL_SHOWN_MS);
+        lasting.or(passing.map(|(_, what)| what))
     }
 }
 

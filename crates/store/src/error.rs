@@ -130,6 +130,13 @@ impl StoreError {
         }
     }
 
+    /// Whether the disk is full: nothing was changed, and the store goes on by itself as soon as
+    /// there is room.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::Storage(cause) if cause.is_for_want_of_room())
+    }
+
     pub(crate) fn record(record: impl Into<String>, cause: &DecodeError) -> Self {
         Self::CorruptRecord { record: record.into(), cause: cause.to_string() }
     }
