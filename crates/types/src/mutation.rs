@@ -10,12 +10,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Mutation {
-    /// A replica acknowledges a write before its log has settled it.
-    AckBeforeSettled,
     /// Of a datacenter only a minority is hurt at one time (the simulator's own rule).
     BudgetIgnored,
-    /// A quorum is one replica.
-    QuorumOfOne,
 }
 
 #[cfg(meridian_mutations)]
