@@ -4,7 +4,6 @@ use meridian_crdt::Context;
 use meridian_lsm::WriteBatch;
 
 use super::*;
-use crate::records;
 
 impl Store {
     /// Joins a version of a row that others hold: read repair. `coverage` is everything that its
@@ -62,8 +61,7 @@ impl Store {
             return Ok(());
         }
         let mut batch = WriteBatch::new();
-        let key = records::clock_key(keyspace, vnode);
-        batch.merge(&inner.clocks, key, news.to_bytes());
+        inner.add_dots(&mut batch, keyspace, vnode, &news);
         inner.write_in(&mut state, batch, Carried::default())?;
         let mut clock = VnodeClock::clone(state.clock());
         clock.join(peer);
@@ -86,30 +84,63 @@ impl Inner {
         other: &Row,
         theirs: &Context,
     ) -> Result<(bool, Commit), StoreError> {
+        let policy = place.table.policy();
+        let join = |row: &mut Row, clock: &mut VnodeClock| {
+            row.join_answer(policy, clock, other, theirs);
+        };
+        let joined = self.join_row(place, other, join)?;
+        Ok((joined.is_news(), joined.commit))
+    }
+
+    /// Joins something of another replica's with the row that is there, under its vnode's lock: row
+    /// and clock change in one batch. `other` is what may bring stamps.
+    pub(super) fn join_row(
+        &self,
+        place: &Place,
+        other: &Row,
+        join: impl FnOnce(&mut Row, &mut VnodeClock),
+    ) -> Result<Joined, StoreError> {
         let mut vnode = place.table.vnodes.lock(place.vnode);
         self.check_open()?;
-        let stored = place.table.row_now(&place.key)?;
-        let (mut row, mut clock) = (stored.clone(), VnodeClock::clone(vnode.clock()));
-        row.join_answer(place.table.policy(), &mut clock, other, theirs);
+        let before = place.table.row_now(&place.key)?;
+        let (mut after, mut clock) = (before.clone(), VnodeClock::clone(vnode.clock()));
+        join(&mut after, &mut clock);
         let news = clock.beyond(vnode.clock());
-        if row == stored && news.is_empty() {
-            return Ok((false, vnode.commit()));
+        let has_dots = !news.is_empty();
+        if after == before && !has_dots {
+            return Ok(Joined { before, after, has_dots, commit: vnode.commit() });
         }
         let mut batch = WriteBatch::new();
-        if row != stored {
-            self.put_row(&mut batch, place, &row);
+        if after != before {
+            self.put_row(&mut batch, place, &after);
         }
-        if !news.is_empty() {
-            self.add_dots(&mut batch, place, &news);
+        if has_dots {
+            self.add_dots(&mut batch, place.table.vnodes.keyspace, place.vnode, &news);
         }
         let stamps = other.entries().iter().map(|entry| entry.stamp);
         let carried = stamps.clone().map(|stamp| self.stamps.follow(stamp)).reduce(Carried::max);
         let commit = self.write_in(&mut vnode, batch, carried.unwrap_or_default())?;
         stamps.for_each(|stamp| vnode.raise(stamp));
         self.counters.joined.add();
-        if !news.is_empty() {
+        if has_dots {
             vnode.replace(clock);
         }
-        Ok((true, commit))
+        Ok(Joined { before, after, has_dots, commit })
+    }
+}
+
+/// What a join did to a row.
+pub(super) struct Joined {
+    pub(super) before: Row,
+    pub(super) after: Row,
+    /// Whether it brought dots that the clock did not have.
+    pub(super) has_dots: bool,
+    /// What settles the row as it is now.
+    commit: Commit,
+}
+
+impl Joined {
+    fn is_news(&self) -> bool {
+        self.has_dots || self.before != self.after
     }
 }

@@ -6,7 +6,6 @@ use meridian_types::{NodeId, WriteId};
 
 use super::*;
 use crate::hints::HintId;
-use crate::records;
 use crate::reservations::{Kept, MAX_RESERVED, Reservation};
 
 /// A dot that this replica gave out and has not seen used.
@@ -107,9 +106,8 @@ impl Store {
         if vnode.clock().contains(dot) {
             return Ok(());
         }
-        let news: meridian_crdt::DotSet = [dot].into_iter().collect();
         let mut batch = WriteBatch::new();
-        batch.merge(&inner.clocks, records::clock_key(keyspace, id), news.to_bytes());
+        inner.add_dots(&mut batch, keyspace, id, &[dot].into_iter().collect());
         inner.write_in(&mut vnode, batch, Carried::default())?;
         vnode.clock_stored(false);
         vnode.insert(dot);

@@ -2,10 +2,7 @@
 
 use std::ops::Bound;
 
-use meridian_lsm::WriteBatch;
-
 use super::*;
-use crate::records;
 
 /// Where a page of a pull ended: a table, and the key as the store orders it inside the table.
 pub type PagePosition = (TableId, Bytes);
@@ -126,34 +123,13 @@ impl Inner {
         theirs: &Row,
         peer: &VnodeClock,
     ) -> Result<Swept, StoreError> {
-        let mut vnode = place.table.vnodes.lock(place.vnode);
-        self.check_open()?;
-        let stored = place.table.row_now(&place.key)?;
-        let (mut row, mut clock) = (stored.clone(), VnodeClock::clone(vnode.clock()));
-        row.sweep(place.table.policy(), &mut clock, theirs, peer);
-        let news = clock.beyond(vnode.clock());
-        if row == stored && news.is_empty() {
-            return Ok(Swept::default());
-        }
-        let mut batch = WriteBatch::new();
-        if row != stored {
-            self.put_row(&mut batch, place, &row);
-        }
-        if !news.is_empty() {
-            let key = records::clock_key(place.table.vnodes.keyspace, place.vnode);
-            batch.merge(&self.clocks, key, news.to_bytes());
-        }
-        let stamps = theirs.entries().iter().map(|entry| entry.stamp);
-        let carried = stamps.clone().map(|stamp| self.stamps.follow(stamp)).reduce(Carried::max);
-        self.write_in(&mut vnode, batch, carried.unwrap_or_default())?;
-        stamps.for_each(|stamp| vnode.raise(stamp));
-        self.counters.joined.add();
-        if !news.is_empty() {
-            vnode.replace(clock);
-        }
+        let policy = place.table.policy();
+        let sweep = |row: &mut Row, clock: &mut VnodeClock| row.sweep(policy, clock, theirs, peer);
+        let joined = self.join_row(place, theirs, sweep)?;
+        let (before, after) = (joined.before.entries(), joined.after.entries());
         // What a row no longer remembers, because the clock has it, is no change to anybody.
-        let changed = row.entries() != stored.entries() || !news.is_empty();
-        let gone = row.entries().is_empty() && !stored.entries().is_empty();
+        let changed = after != before || joined.has_dots;
+        let gone = after.is_empty() && !before.is_empty();
         Ok(Swept { changed: u64::from(changed), gone: u64::from(gone) })
     }
 }

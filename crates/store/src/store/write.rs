@@ -223,7 +223,10 @@ impl Inner {
                 let key = records::clock_key(place.table.vnodes.keyspace, place.vnode);
                 batch.put(&self.clocks, key, clock.to_bytes());
             }
-            _ => self.add_dots(&mut batch, place, &[dot].into_iter().collect()),
+            _ => {
+                let keyspace = place.table.vnodes.keyspace;
+                self.add_dots(&mut batch, keyspace, place.vnode, &[dot].into_iter().collect());
+            }
         }
         let commit = self.write_in(vnode, batch, carried)?;
         vnode.clock_stored(whole_clock);
@@ -261,10 +264,15 @@ impl Inner {
         }
     }
 
-    /// Adds dots to the stored clock of the place's vnode.
-    pub(super) fn add_dots(&self, batch: &mut WriteBatch, place: &Place, dots: &DotSet) {
-        let key = records::clock_key(place.table.vnodes.keyspace, place.vnode);
-        batch.merge(&self.clocks, key, dots.to_bytes());
+    /// Adds dots to the stored clock of a vnode.
+    pub(super) fn add_dots(
+        &self,
+        batch: &mut WriteBatch,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        dots: &DotSet,
+    ) {
+        batch.merge(&self.clocks, records::clock_key(keyspace, vnode), dots.to_bytes());
     }
 
     /// Writes a batch that changes rows or the clock of a vnode, with what it must carry.
