@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_coordinator::message::{ReadKind, Refusal, ReplicaRequest};
+use meridian_coordinator::message::{ReadKind, ReplicaRequest};
 use meridian_coordinator::{
     Failure, GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions, ReadPlan,
 };
@@ -238,19 +238,10 @@ impl Inner {
         if self.store.is_settled(&commit) {
             return Some(GetEvent::Repaired { from });
         }
-        let inner = Arc::downgrade(self);
-        let settled = move |settled: Result<(), meridian_lsm::Error>| {
-            let Some(inner) = inner.upgrade() else { return };
-            let event = match settled {
-                Ok(()) => GetEvent::Repaired { from },
-                Err(error) => {
-                    let refusal = Refusal::Storage(error.to_string());
-                    GetEvent::RepairRefused { from, refusal }
-                }
-            };
-            inner.step_get(call, event);
-        };
-        self.store.on_settled(&commit, Box::new(settled));
+        self.when_settled(&commit, move |inner, settled| {
+            let refused = |refusal| GetEvent::RepairRefused { from, refusal };
+            inner.step_get(call, settled.map_or_else(refused, |()| GetEvent::Repaired { from }));
+        });
         None
     }
 

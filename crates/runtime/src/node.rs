@@ -6,9 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use meridian_coordinator::message::Refusal;
 use meridian_crdt::TokenKey;
 use meridian_node::{AliveView, LinkEvent, NodeEvent};
-use meridian_store::{HintLog, Identity, Metadata, Opened, Store, StoreError};
+use meridian_store::{Commit, HintLog, Identity, Metadata, Opened, Store, StoreError};
 use meridian_telemetry::Metrics;
 use meridian_topology::Topology;
 use meridian_transport::{Class, Handshake, LinkState, Peer, SendRefused};
@@ -312,6 +313,21 @@ impl Inner {
             self.control.tell(ControlEvent::CatalogChanged);
         }
         Ok(changed)
+    }
+
+    /// Goes on when a commit is as durable as the sync policy says, unless the node is gone by then.
+    pub(crate) fn when_settled(
+        self: &Arc<Self>,
+        commit: &Commit,
+        then: impl FnOnce(&Arc<Self>, Result<(), Refusal>) + Send + 'static,
+    ) {
+        let inner = Arc::downgrade(self);
+        let settled = move |settled: Result<(), meridian_lsm::Error>| {
+            if let Some(inner) = inner.upgrade() {
+                then(&inner, settled.map_err(|error| Refusal::Storage(error.to_string())));
+            }
+        };
+        self.store.on_settled(commit, Box::new(settled));
     }
 
     /// A full disk passes by itself, everything else is there to stay.

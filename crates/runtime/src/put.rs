@@ -8,7 +8,6 @@ use meridian_coordinator::{
     Failure, PutAction, PutActions, PutDone, PutEvent, PutMachine, PutTiming, PutWrite, WritePlan,
 };
 use meridian_crdt::Context;
-use meridian_lsm::Error as LogError;
 use meridian_service::{CallContext, RequestError};
 use meridian_store::{Commit, LocalWrite, Minted, StoreError};
 use meridian_transport::Class;
@@ -127,16 +126,9 @@ impl Inner {
         if let Exchange::Put(put) = &mut *exchange.lock() {
             self.put_stepped(call, put);
         }
-        let inner = Arc::downgrade(self);
-        let settled = move |settled: Result<(), LogError>| {
-            let Some(inner) = inner.upgrade() else { return };
-            let event = match settled {
-                Ok(()) => event,
-                Err(error) => PutEvent::MintFailed(Refusal::Storage(error.to_string())),
-            };
-            inner.step_put(call, event);
-        };
-        self.store.on_settled(commit, Box::new(settled));
+        self.when_settled(commit, move |inner, settled| {
+            inner.step_put(call, settled.map_or_else(PutEvent::MintFailed, |()| event));
+        });
         waiting
     }
 

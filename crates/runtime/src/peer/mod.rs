@@ -129,16 +129,10 @@ impl Inner {
         if self.store.is_settled(commit) {
             return self.answer(asker, reply);
         }
-        let inner = Arc::downgrade(self);
-        let settled = move |settled: Result<(), meridian_lsm::Error>| {
-            let Some(inner) = inner.upgrade() else { return };
-            let reply = match settled {
-                Ok(()) => reply,
-                Err(error) => ReplicaReply::Refused(Refusal::Storage(error.to_string())),
-            };
-            inner.answer(asker, reply);
-        };
-        self.store.on_settled(commit, Box::new(settled));
+        self.when_settled(commit, move |inner, settled| {
+            let refused = ReplicaReply::Refused;
+            inner.answer(asker, settled.map_or_else(refused, |()| reply));
+        });
     }
 
     /// Answers with what may have to wait for the disk.
