@@ -1,9 +1,10 @@
-//! Runs a case: builds its world, does what the schedule says, lets it heal, and asks a judge.
+//! Runs a case: builds its world, does what the schedule says, lets it heal, and asks the
+//! invariants.
 
 use std::collections::BTreeMap;
 
-use crate::history::{Final, Observation, Setting};
-use crate::run::{Case, Checked, Outcome, Verdict, Violation};
+use crate::check::Invariants;
+use crate::run::{Case, Outcome, Verdict, Violation};
 use crate::scenario::{InvariantName, Scenario};
 use crate::schedule::Schedule;
 use crate::sim::{Livelock, Micros, Order, Trace};
@@ -15,22 +16,9 @@ const TELL_EVERY: Micros = Micros::from_secs(1);
 /// How many of the last lines of its trace a failure shows.
 const SHOWN_LINES: usize = 40;
 
-/// Decides what to make of a run.
-pub trait Judge {
-    /// Something happened.
-    fn observe(&mut self, told: &Observation);
-
-    /// Everything had its time to heal: the verdict, and what it rests on.
-    fn judge(&mut self, end: &Final) -> (Verdict, BTreeMap<InvariantName, Checked>);
-}
-
 /// Runs a case to its end.
-pub fn simulate<J: Judge>(
-    case: &Case,
-    order: Order,
-    trace: Trace,
-    judge: impl FnOnce(&Scenario, &Schedule, &Setting) -> J,
-) -> Outcome {
+#[must_use]
+pub fn simulate(case: &Case, order: Order, trace: Trace) -> Outcome {
     let unknown = |why: String| Outcome {
         verdict: Verdict::Unknown(why),
         checked: BTreeMap::new(),
@@ -46,9 +34,9 @@ pub fn simulate<J: Judge>(
         Ok(world) => world,
         Err(why) => return unknown(why.to_string()),
     };
-    let mut judge = judge(&scenario, &schedule, world.setting());
-    let (verdict, checked) = match run(&mut world, &scenario, &schedule, &mut judge) {
-        Ok(()) => judge.judge(&world.final_state()),
+    let mut invariants = Invariants::new(&scenario, &schedule, world.setting());
+    let (verdict, checked) = match run(&mut world, &scenario, &schedule, &mut invariants) {
+        Ok(()) => invariants.judge(&world.final_state()),
         Err(why) => {
             let what = format!("{why} at {}", world.now());
             let at = world.now();
@@ -73,23 +61,23 @@ fn run(
     world: &mut World,
     scenario: &Scenario,
     schedule: &Schedule,
-    judge: &mut impl Judge,
+    invariants: &mut Invariants,
 ) -> Result<(), Livelock> {
     for (at, edge, planned) in schedule.edges() {
-        advance(world, at, judge)?;
+        advance(world, at, invariants)?;
         world.apply(planned.id, &planned.fault, planned.chance, edge);
     }
-    advance(world, scenario.sim, judge)?;
+    advance(world, scenario.sim, invariants)?;
     world.faults_over();
-    advance(world, scenario.sim + scenario.heal, judge)
+    advance(world, scenario.sim + scenario.heal, invariants)
 }
 
-fn advance(world: &mut World, until: Micros, judge: &mut impl Judge) -> Result<(), Livelock> {
+fn advance(world: &mut World, until: Micros, invariants: &mut Invariants) -> Result<(), Livelock> {
     loop {
         let next = until.min(world.now() + TELL_EVERY);
         world.run_until(next)?;
         for told in world.take_observations() {
-            judge.observe(&told);
+            invariants.observe(&told);
         }
         if next == until {
             return Ok(());

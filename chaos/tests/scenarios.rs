@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use meridian_chaos::check::Invariants;
 use meridian_chaos::run::{Case, Outcome, Verdict};
 use meridian_chaos::scenario;
 use meridian_chaos::sim::{Micros, Order, Trace};
@@ -13,7 +12,7 @@ fn case(name: &str, seed: u64) -> Case {
 }
 
 fn run(case: &Case) -> Outcome {
-    simulate(case, Order::Seeded, Trace::default(), Invariants::new)
+    simulate(case, Order::Seeded, Trace::default())
 }
 
 #[test]

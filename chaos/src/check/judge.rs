@@ -11,7 +11,6 @@ use crate::history::{Final, Observation, Setting};
 use crate::run::{Checked, Verdict, Violation};
 use crate::scenario::{InvariantName, Scenario};
 use crate::schedule::Schedule;
-use crate::simulate::Judge;
 
 /// Judges a run by every invariant that its scenario names.
 #[derive(Debug)]
@@ -39,6 +38,38 @@ impl Invariants {
         }
     }
 
+    /// Takes note of something that happened.
+    pub fn observe(&mut self, told: &Observation) {
+        self.checks.observe(told);
+        if let Some(vacuous) = &mut self.vacuous {
+            vacuous.observe(told);
+        }
+    }
+
+    /// The verdict, and what it rests on, when everything had its time to heal.
+    pub fn judge(&mut self, end: &Final) -> (Verdict, BTreeMap<InvariantName, Checked>) {
+        let mut verdict = Verdict::Pass;
+        let mut all: BTreeMap<InvariantName, Checked> = BTreeMap::new();
+        for (name, result) in self.results(end) {
+            match result {
+                Ok(report) => {
+                    let checked = all.entry(name).or_default();
+                    checked.times += report.checked;
+                    checked.excused += report.excused.values().sum::<u64>();
+                }
+                Err(violation) if verdict == Verdict::Pass => verdict = Verdict::Fail(violation),
+                Err(_) => {}
+            }
+        }
+        if let Some(vacuous) = &self.vacuous {
+            all.entry(InvariantName::Vacuous).or_default().times = vacuous.succeeded();
+            if let (Verdict::Pass, Some(why)) = (&verdict, vacuous.why()) {
+                verdict = Verdict::Unknown(why);
+            }
+        }
+        (verdict, all)
+    }
+
     /// What each invariant says of the run. A second call has nothing to say.
     pub fn results(&mut self, end: &Final) -> Vec<(InvariantName, Result<Report, Violation>)> {
         let mut end = end.clone();
@@ -61,36 +92,4 @@ impl Invariants {
 
 fn named(name: &str) -> Option<InvariantName> {
     InvariantName::EVERY.into_iter().find(|one| one.name() == name)
-}
-
-impl Judge for Invariants {
-    fn observe(&mut self, told: &Observation) {
-        self.checks.observe(told);
-        if let Some(vacuous) = &mut self.vacuous {
-            vacuous.observe(told);
-        }
-    }
-
-    fn judge(&mut self, end: &Final) -> (Verdict, BTreeMap<InvariantName, Checked>) {
-        let mut verdict = Verdict::Pass;
-        let mut all: BTreeMap<InvariantName, Checked> = BTreeMap::new();
-        for (name, result) in self.results(end) {
-            match result {
-                Ok(report) => {
-                    let checked = all.entry(name).or_default();
-                    checked.times += report.checked;
-                    checked.excused += report.excused.values().sum::<u64>();
-                }
-                Err(violation) if verdict == Verdict::Pass => verdict = Verdict::Fail(violation),
-                Err(_) => {}
-            }
-        }
-        if let Some(vacuous) = &self.vacuous {
-            all.entry(InvariantName::Vacuous).or_default().times = vacuous.succeeded();
-            if let (Verdict::Pass, Some(why)) = (&verdict, vacuous.why()) {
-                verdict = Verdict::Unknown(why);
-            }
-        }
-        (verdict, all)
-    }
 }

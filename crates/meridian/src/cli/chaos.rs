@@ -11,7 +11,6 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use meridian_chaos::check::Invariants;
 use meridian_chaos::parallel::run_seeds;
 use meridian_chaos::run::{Case, Checked, Outcome, Seeds, Verdict, Violation};
 use meridian_chaos::scenario::{self, InvariantName, Scenario};
@@ -167,7 +166,7 @@ fn sim(args: &SimArgs, output: Output) -> Result<(), Failure> {
 }
 
 fn judged(case: &Case, trace: Trace) -> Outcome {
-    simulate(case, Order::Seeded, trace, Invariants::new)
+    simulate(case, Order::Seeded, trace)
 }
 
 fn show_schedules(whole: &Case, seeds: Seeds, output: Output) -> Result<(), Failure> {
