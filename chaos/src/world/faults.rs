@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meridian_types::NodeId;
+use meridian_types::{Mutation, NodeId, broken};
 use meridian_vfs::SyncMoment;
 
 use super::World;
@@ -50,6 +50,7 @@ impl World {
             self.record.tell(What::FaultBegan { fault: id, kind: kind.to_owned() });
         }
         let effect = match (fault, edge) {
+            _ if broken(Mutation::SkipFaults) => self.counted(fault),
             (Fault::Node { node, what }, Edge::Begin) => {
                 self.begin(*node, what, id, chance);
                 0

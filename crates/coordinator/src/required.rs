@@ -2,7 +2,7 @@
 
 use meridian_service::RequestError;
 use meridian_topology::Replicas;
-use meridian_types::{ConsistencyLevel, DcId};
+use meridian_types::{ConsistencyLevel, DcId, Mutation, broken};
 
 use crate::tally::{DcCount, Tally};
 
@@ -17,6 +17,9 @@ pub enum Access {
 
 /// More than half.
 fn majority(replicas: usize) -> usize {
+    if broken(Mutation::QuorumOfOne) {
+        return 1;
+    }
     replicas / 2 + 1
 }
 
@@ -49,6 +52,9 @@ pub(crate) fn tally_for(
         L::Quorum => (majority(all), |_| 0),
         L::All => (all, |_| 0),
         L::LocalOne => (0, |_| 1),
+        L::LocalQuorum if broken(Mutation::LocalCountsRemote) => {
+            (majority(replicas.in_dc(local_dc).len()), |_| 0)
+        }
         L::LocalQuorum | L::EachQuorum => (0, majority),
         L::Serial | L::LocalSerial => {
             return refuse("is not there yet; use QUORUM, LOCAL_QUORUM or EACH_QUORUM");

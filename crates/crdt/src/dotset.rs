@@ -1,6 +1,7 @@
 //! A set of dots: what clocks and contexts are made of.
 
 use meridian_types::varint::{DecodeError, Reader, put_u64};
+use meridian_types::{Mutation, broken};
 
 use crate::{Actor, CounterSet, Dot};
 
@@ -92,7 +93,11 @@ impl DotSet {
     #[must_use]
     pub fn above_base_of(&self, other: &Self) -> Self {
         self.filtered(|actor, counters| {
-            counters.above(other.counters(actor).map_or(0, CounterSet::base))
+            let base = match broken(Mutation::StripToHighest) {
+                true => CounterSet::highest,
+                false => CounterSet::base,
+            };
+            counters.above(other.counters(actor).map_or(0, base))
         })
     }
 

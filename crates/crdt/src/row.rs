@@ -6,7 +6,7 @@ use std::borrow::Borrow;
 use std::convert::identity;
 
 use bytes::Bytes;
-use meridian_types::{ConflictPolicy, Hlc, Millis};
+use meridian_types::{ConflictPolicy, Hlc, Millis, Mutation, broken};
 use smallvec::{SmallVec, smallvec};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -173,7 +173,9 @@ impl Row {
     #[must_use]
     pub fn reader_context(&self, clock: &VnodeClock) -> Context {
         let mut context = clock.base_context();
-        context.union_with(&self.context);
+        if !broken(Mutation::TokenWithoutRowContext) {
+            context.union_with(&self.context);
+        }
         for entry in &self.entries {
             context.insert(entry.dot);
         }
@@ -265,6 +267,9 @@ impl Row {
 
     /// Drops from the row's context what the clock's contiguous base covers (rule 5).
     pub fn strip(&mut self, clock: &VnodeClock) {
+        if broken(Mutation::ForgetRowContext) {
+            self.context = Context::default();
+        }
         if !self.context.is_empty() {
             self.context = self.context.stripped(clock);
         }
@@ -289,7 +294,7 @@ impl Row {
         for entry in &other.entries {
             clock.insert(entry.dot);
         }
-        if policy == ConflictPolicy::Siblings {
+        if policy == ConflictPolicy::Siblings && !broken(Mutation::ForgetRowContext) {
             self.context = mine.stripped(clock);
             self.context.union_with(&theirs.stripped(clock));
         }
@@ -370,7 +375,10 @@ impl Row {
             ConflictPolicy::Siblings => {
                 self.drop_covered(&other, &other.context);
                 let mine = std::mem::take(&mut self.context);
-                self.add_uncovered(&mine, other.entries, identity);
+                match broken(Mutation::ApplyDespiteRowContext) {
+                    true => self.add_uncovered(&Context::default(), other.entries, identity),
+                    false => self.add_uncovered(&mine, other.entries, identity),
+                }
                 self.context = mine;
                 self.context.union_with(&other.context);
             }

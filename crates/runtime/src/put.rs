@@ -11,7 +11,9 @@ use meridian_crdt::Context;
 use meridian_service::{CallContext, RequestError};
 use meridian_store::{Commit, LocalWrite, Minted, StoreError};
 use meridian_transport::Class;
-use meridian_types::{ConsistencyLevel, Millis, NodeId, RequestId, RowKey, WriteId};
+use meridian_types::{
+    ConsistencyLevel, Millis, Mutation, NodeId, RequestId, RowKey, WriteId, broken,
+};
 use meridian_wire::replica::PeerBody;
 
 use crate::catalog::TableRef;
@@ -77,7 +79,9 @@ impl Inner {
         put.counts_hints = level == ConsistencyLevel::Any;
         let (event, unsettled) = match mint(&row, self.host.wall()) {
             Ok(minted) => {
-                let unsettled = (!self.store.is_settled(&minted.commit)).then_some(minted.commit);
+                let settled = self.store.is_settled(&minted.commit);
+                let waits = !settled && !broken(Mutation::AckBeforeSettled);
+                let unsettled = waits.then_some(minted.commit);
                 (PutEvent::Minted(minted.delta), unsettled)
             }
             Err(error) => (PutEvent::MintFailed(self.refusal(&error)), None),

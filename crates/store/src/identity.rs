@@ -26,7 +26,7 @@
 use std::path::Path;
 
 use meridian_types::varint::{Reader, put_bytes, put_u64};
-use meridian_types::{Incarnation, NodeId};
+use meridian_types::{Incarnation, Mutation, NodeId, broken};
 
 use crate::error::{ForeignDirectory, StoreError};
 use crate::metadata::Metadata;
@@ -194,7 +194,8 @@ impl Life {
         fresh: Incarnation,
     ) -> Self {
         let unbroken = last.filter(|last| {
-            last.closed && !last.reserved && engine_closed && engine_life == Some(last.life)
+            let in_order = last.closed && !last.reserved && engine_closed;
+            in_order && engine_life == Some(last.life) || broken(Mutation::ReuseIncarnation)
         });
         let incarnation = unbroken.map_or(fresh, |last| last.incarnation);
         Self { incarnation, life: fresh.0, closed: false, reserved: false, synced: false }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meridian_crdt::{Delta, Entry};
-use meridian_types::{Millis, TableId, Token, WriteId};
+use meridian_types::{Millis, Mutation, TableId, Token, WriteId, broken};
 use parking_lot::Mutex;
 
 /// Stripes of the table, each with its own lock and its part of the bytes.
@@ -57,7 +57,8 @@ impl WriteIds {
     ) -> Option<Arc<Delta>> {
         let mut stripe = self.stripe(id).lock();
         stripe.forget_before(now, self.ttl_ms);
-        stripe.deltas.get(&(id, table, token)).cloned()
+        let known = stripe.deltas.get(&(id, table, token)).cloned();
+        known.filter(|_| !broken(Mutation::ForgetWriteIds))
     }
 
     /// Remembers a delta. One that is larger than a stripe's part is not kept: a retry of it is a

@@ -10,8 +10,50 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Mutation {
+    /// A replica acknowledges what is as durable as its sync policy says, not before.
+    AckBeforeSettled,
+    /// A delta's entry that the row's context covers stays away (rules 4 and 6).
+    ApplyDespiteRowContext,
     /// Of a datacenter only a minority is hurt at one time (the simulator's own rule).
     BudgetIgnored,
+    /// What was synced survives a power cut (the simulated disk's own rule).
+    DropTailOnReplay,
+    /// Hints that expire are counted.
+    ExpireSilently,
+    /// A row remembers what its replica's clock does not say yet (rule 6).
+    ForgetRowContext,
+    /// A retry under the same name gets the dot of the first try (rule 11).
+    ForgetWriteIds,
+    /// A target that refused a hint is tried again after a pause.
+    HandoffNeverResumes,
+    /// A hint is no replica, but at ANY.
+    HintCountsAsAck,
+    /// A peer's clock is joined after the last row of a pull (rule 7).
+    JoinClockOfHalfPull,
+    /// At a local level the replicas of other datacenters do not count.
+    LocalCountsRemote,
+    /// What differs is pulled.
+    NoPull,
+    /// A quorum is more than half.
+    QuorumOfOne,
+    /// A hint is removed after its target has its delta.
+    RemoveBeforeDelivered,
+    /// A stale replica gets the joined row with everything that its makers covered (rule 6).
+    RepairWithoutContext,
+    /// Above ONE a read answers when as many as its level names hold the answer.
+    ReplyBeforeRepair,
+    /// A life that was not closed in order is followed by another incarnation (rule 3).
+    ReuseIncarnation,
+    /// What is planned to go wrong does (the simulator's own rule).
+    SkipFaults,
+    /// From a row's context goes what the clock's contiguous base covers, no more (rule 5).
+    StripToHighest,
+    /// A write succeeds when its level has it.
+    SuccessWithoutQuorum,
+    /// A reader has seen what the row's context covers (rule 9).
+    TokenWithoutRowContext,
+    /// Of a write that may have been applied it is not said that it was not.
+    UnknownAsNotApplied,
 }
 
 #[cfg(meridian_mutations)]

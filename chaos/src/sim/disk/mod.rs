@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use meridian_store::MemMetadata;
+use meridian_types::{Mutation, broken};
 use meridian_vfs::{CrashChoice, FaultFs, Fs, MemFs, SyncMoment};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -113,15 +114,33 @@ impl Content {
         let Self { data, metadata } = self;
         match loss {
             Loss::Nothing => Self { data: data.fork(), metadata: metadata.fork() },
-            Loss::Unsynced => Self {
-                data: data.crash_clone(CrashChoice::LoseUnsynced),
-                metadata: metadata.crash_clone(),
-            },
+            Loss::Unsynced => {
+                let (data, metadata) =
+                    (data.crash_clone(CrashChoice::LoseUnsynced), metadata.crash_clone());
+                if broken(Mutation::DropTailOnReplay) {
+                    drop_tail(&data);
+                }
+                Self { data, metadata }
+            }
             Loss::Torn(seed) => Self {
                 data: data.crash_clone(CrashChoice::Torn(seed)),
                 metadata: metadata.crash_clone_keeping(seed),
             },
         }
+    }
+}
+
+/// Bytes that a broken disk forgets although they were synced: a few writes.
+const FORGOTTEN_BYTES: u64 = 400;
+
+/// What no disk may do: the end of the log goes, synced or not.
+fn drop_tail(data: &MemFs) {
+    let mut files = data.files();
+    files.retain(|(path, _)| Rot::Log.is_of(path));
+    if let Some((path, len)) = files.pop() {
+        let left = usize::try_from(len.saturating_sub(FORGOTTEN_BYTES)).unwrap_or(0);
+        // A file that is gone has no end.
+        drop(data.truncate(&path, left));
     }
 }
 

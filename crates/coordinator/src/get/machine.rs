@@ -1,7 +1,7 @@
 //! The get machine. States in the order in which a read meets them.
 
 use meridian_crdt::{Row, RowVersion};
-use meridian_types::{ConsistencyLevel, Millis, NodeId};
+use meridian_types::{ConsistencyLevel, Millis, Mutation, NodeId, broken};
 use smallvec::SmallVec;
 
 use super::read_repair::Repair;
@@ -190,6 +190,7 @@ impl GetMachine {
         match &self.state {
             State::Repairing(repair) => match repair.holders().verdict() {
                 Verdict::Met => self.reply_joined(out),
+                _ if broken(Mutation::ReplyBeforeRepair) => self.reply_joined(out),
                 Verdict::Unreachable => self.fail(out),
                 Verdict::Pending => {}
             },

@@ -5,7 +5,7 @@
 //! that holds it, and a spare that was never asked serves as well as one that was.
 
 use meridian_crdt::{ConflictPolicy, Context, RowVersion};
-use meridian_types::NodeId;
+use meridian_types::{Mutation, NodeId, broken};
 use smallvec::SmallVec;
 
 use super::reconcile::Reconciled;
@@ -170,7 +170,11 @@ impl Repair {
 
 impl Reconciled {
     pub(super) fn repair_of(&self, to: NodeId) -> GetAction {
-        GetAction::Repair { to, version: self.row.clone(), coverage: self.coverage.clone() }
+        let coverage = match broken(Mutation::RepairWithoutContext) {
+            true => Context::default(),
+            false => self.coverage.clone(),
+        };
+        GetAction::Repair { to, version: self.row.clone(), coverage }
     }
 }
 

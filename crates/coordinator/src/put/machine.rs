@@ -1,7 +1,7 @@
 //! The put machine. States in the order in which a write meets them.
 
 use meridian_crdt::{Context, Delta};
-use meridian_types::{ConsistencyLevel, Millis, NodeId};
+use meridian_types::{ConsistencyLevel, Millis, Mutation, NodeId, broken};
 use smallvec::SmallVec;
 
 use super::{PutAction, PutActions, PutDone, PutEvent, PutTiming, PutWrite};
@@ -273,6 +273,9 @@ impl PutMachine {
         let minted = minted.map(|entry| PutDone { dot: entry.dot, stamp: entry.stamp });
         match (self.tally.verdict(), minted) {
             (Verdict::Met, Some(done)) => self.reply(Ok(done), out),
+            (Verdict::Unreachable, Some(done)) if broken(Mutation::SuccessWithoutQuorum) => {
+                self.reply(Ok(done), out);
+            }
             // While the leader still mints, the replicas may come back before anything is sent.
             (Verdict::Unreachable, Some(_)) => {
                 let cause = self.cause();
@@ -297,7 +300,7 @@ impl PutMachine {
         self.answered = true;
         out.push(PutAction::Reply(result.map_err(|cause| Failure {
             level: self.level,
-            write: true,
+            write: !broken(Mutation::UnknownAsNotApplied),
             cause,
             tally: self.tally.clone(),
         })));
@@ -326,8 +329,12 @@ impl PutMachine {
             return;
         }
         let Some(write) = self.copy_of_delta(Vec::new(), true) else { return };
+        let target = self.copies[at].node;
         self.copies[at].hinted = true;
-        out.push(PutAction::StoreHint { target: self.copies[at].node, write });
+        out.push(PutAction::StoreHint { target, write });
+        if broken(Mutation::HintCountsAsAck) {
+            self.acked(target);
+        }
     }
 
     fn send(&mut self, at: usize, sent: Sent, forward_to: Vec<NodeId>, out: &mut PutActions) {

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use meridian_types::{KeyspaceId, Millis, NodeId, VnodeId};
+use meridian_types::{KeyspaceId, Millis, Mutation, NodeId, VnodeId, broken};
 
 use crate::jitter::Jitter;
 use crate::limits::{
@@ -296,7 +296,7 @@ impl AntiEntropy {
         let returned = std::mem::replace(&mut share.returned, false);
         for vnode in differing {
             let lasting = returned || before.binary_search(&vnode).is_ok();
-            let room = self.queue.len() < QUEUED_PULLS;
+            let room = self.queue.len() < QUEUED_PULLS && !broken(Mutation::NoPull);
             if lasting && room && self.claimed.insert((keyspace, vnode)) {
                 self.queue.push_back((peer, keyspace, vnode));
             }

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use meridian_types::{Millis, NodeId};
+use meridian_types::{Millis, Mutation, NodeId, broken};
 
 use crate::jitter::Jitter;
 use crate::limits::{
@@ -357,7 +357,8 @@ impl Handoff {
             if target.under_way.len() < before {
                 late.push(node);
             }
-            if matches!(target.state, State::Pausing(until) if now >= until) {
+            let resumes = !broken(Mutation::HandoffNeverResumes);
+            if matches!(target.state, State::Pausing(until) if now >= until && resumes) {
                 target.state = State::Waiting;
             }
         }
@@ -398,6 +399,10 @@ fn deliver(node: NodeId, target: &mut Target, now: Millis, out: &mut Vec<Handoff
         };
         target.under_way.insert(id, now.plus(HINT_TIMEOUT_MS));
         out.push(HandoffAction::Deliver { target: node, id });
+        if broken(Mutation::RemoveBeforeDelivered) {
+            let (delivered, superseded) = (vec![id], Vec::new());
+            out.push(HandoffAction::Remove { target: node, delivered, superseded });
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The pull session: rule 7 of the design, step by step.
 
 use meridian_crdt::VnodeClock;
-use meridian_types::{KeyspaceId, Millis, VnodeId};
+use meridian_types::{KeyspaceId, Millis, Mutation, VnodeId, broken};
 
 use crate::message::{PullPage, PullPosition, PullRequest, PulledRow};
 
@@ -217,13 +217,18 @@ impl PullSession {
     }
 
     fn ask(&mut self, after: Option<PullPosition>, now: Millis, out: &mut Vec<PullAction>) {
+        // Half a pull is the first row.
+        let max_bytes = match broken(Mutation::JoinClockOfHalfPull) {
+            true => 1,
+            false => self.options.page_bytes,
+        };
         out.push(PullAction::Request(PullRequest {
             keyspace: self.options.keyspace,
             vnode: self.options.vnode,
             clock: self.own.clone(),
             after: after.clone(),
             full: self.options.kind == PullKind::Full,
-            max_bytes: self.options.page_bytes,
+            max_bytes,
         }));
         self.state = State::Asking { after, until: now.plus(self.options.page_timeout_ms) };
     }
@@ -252,7 +257,7 @@ impl PullSession {
     /// The next page, or the clock after the last one.
     fn go_on(&mut self, now: Millis, out: &mut Vec<PullAction>) {
         let State::Joining { next } = &mut self.state else { return };
-        if let Some(next) = next.take() {
+        if let Some(next) = next.take().filter(|_| !broken(Mutation::JoinClockOfHalfPull)) {
             return self.ask(Some(next), now, out);
         }
         let Some(clock) = self.first.take() else { return };

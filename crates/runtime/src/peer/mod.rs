@@ -17,7 +17,7 @@ use meridian_coordinator::message::{Refusal, ReplicaReply, ReplicaRequest};
 use meridian_service::{CallContext, Request};
 use meridian_store::Commit;
 use meridian_transport::{Class, Inbound, LinkState};
-use meridian_types::{NodeId, RequestId};
+use meridian_types::{Mutation, NodeId, RequestId, broken};
 use meridian_wire::replica::{PeerBody, PeerMessage};
 
 use crate::in_flight::Call;
@@ -126,7 +126,7 @@ impl Inner {
 
     /// Answers once a commit is as durable as the sync policy says.
     fn answer_when_settled(self: &Arc<Self>, asker: Asker, reply: ReplicaReply, commit: &Commit) {
-        if self.store.is_settled(commit) {
+        if self.store.is_settled(commit) || broken(Mutation::AckBeforeSettled) {
             return self.answer(asker, reply);
         }
         self.when_settled(commit, move |inner, settled| {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use meridian_crdt::DecodeError;
-use meridian_types::{Millis, NodeId};
+use meridian_types::{Millis, Mutation, NodeId, broken};
 use parking_lot::Mutex;
 
 use super::{
@@ -309,7 +309,7 @@ impl HintLog for Hints {
                     }
                     old += 1;
                     if book.give_up(target, *id, Some(hint))? {
-                        book.counters.expired += 1;
+                        book.counters.expired += u64::from(!broken(Mutation::ExpireSilently));
                         *expired.entry(target).or_default() += 1;
                     }
                 }
