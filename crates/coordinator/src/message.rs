@@ -1,9 +1,11 @@
 //! What replicas say to each other while they serve requests.
 
 use bytes::Bytes;
-use meridian_crdt::{Context, Delta, Row, RowVersion};
+use meridian_crdt::{Context, Delta, Dot, Row, RowVersion};
 use meridian_service::{Outcome, Request, RequestError};
-use meridian_types::{Epoch, KeyspaceId, NodeId, RingPosition, RowKey, TableId, WriteId};
+use meridian_types::{
+    BatchId, Epoch, KeptAs, KeyspaceId, NodeId, RingPosition, RowKey, TableId, VnodeId, WriteId,
+};
 
 use crate::Intent;
 
@@ -38,6 +40,87 @@ pub enum ReplicaRequest {
     Mint(Intent),
     /// Serve this client's request in the sender's stead: the sender is no replica of its key.
     Coordinate(Request),
+    /// Give out a dot for a write that the sender keeps (rule 14).
+    Reserve(Reserve),
+    /// Does the receiver still need a dot that it was given for a write that it keeps? Whoever says
+    /// no has given it up, together with whatever of it is still under way.
+    StillNeeded {
+        /// Where the receiver has the write.
+        kept_as: KeptAs,
+        /// The dot.
+        dot: VnodeDot,
+    },
+    /// Which of these dots does the receiver's disk have?
+    Holds(Vec<VnodeDot>),
+    /// Keep this batch, durably, and bring it about if its coordinator does not.
+    KeepBatch(LoggedBatch),
+    /// These batches are whole. Not answered.
+    ForgetBatches(Vec<BatchId>),
+}
+
+/// Asks for a dot before its delta exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reserve {
+    /// The row.
+    pub row: RowKey,
+    /// The write's name.
+    pub write_id: WriteId,
+    /// Where the sender keeps the write.
+    pub kept_as: KeptAs,
+    /// Who may come to keep it besides the sender: all of them are asked before the dot is taken
+    /// for unused.
+    pub holders: Vec<NodeId>,
+    /// Whether the write replaces what the receiver has of the row now.
+    pub over_what_is_here: bool,
+}
+
+/// Names a write: a dot is counted per vnode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VnodeDot {
+    /// The vnode's keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnode.
+    pub vnode: VnodeId,
+    /// The dot.
+    pub dot: Dot,
+}
+
+impl VnodeDot {
+    /// The name of a delta's write.
+    #[must_use]
+    pub fn of(row: &RowKey, delta: &Delta) -> Self {
+        Self { keyspace: row.keyspace, vnode: row.vnode, dot: delta.entry.dot }
+    }
+}
+
+/// An atomic batch as its log has it: every write has its dot, so it may be repeated by anybody.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggedBatch {
+    /// Its name.
+    pub id: BatchId,
+    /// Everybody who keeps it.
+    pub holders: Vec<NodeId>,
+    /// What it writes.
+    pub writes: Vec<NamedWrite>,
+}
+
+/// A write that has its dot before any replica has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedWrite {
+    /// The row.
+    pub row: RowKey,
+    /// The change.
+    pub delta: Delta,
+    /// The write's name, for the replicas' tables of recent writes.
+    pub write_id: Option<WriteId>,
+}
+
+impl NamedWrite {
+    /// The write's dot and where it is counted.
+    #[must_use]
+    pub fn dot(&self) -> VnodeDot {
+        VnodeDot::of(&self.row, &self.delta)
+    }
 }
 
 /// A delta on its way to a replica.
@@ -105,6 +188,21 @@ pub enum ReplicaReply {
     Coordinated(Box<Result<Outcome, RequestError>>),
     /// The replica did not do it, and changed nothing unless it says so.
     Refused(Refusal),
+    /// A dot is reserved; and what the row's reader would have seen, where that was asked for.
+    Reserved {
+        /// The dot.
+        dot: Dot,
+        /// What the write replaces.
+        context: Context,
+    },
+    /// The write has a name already: this is its delta.
+    Named(Delta),
+    /// Whether the dot may still be used.
+    Needed(bool),
+    /// For each dot, whether the replica's disk has it.
+    Held(Vec<bool>),
+    /// The batch is durable.
+    BatchKept,
 }
 
 /// What a replica says of a delta that it has applied.
@@ -165,4 +263,7 @@ pub enum Refusal {
     /// The replica cannot read the request.
     #[error("malformed: {0}")]
     Malformed(String),
+    /// Somebody was told that the batch's dots are not needed any more.
+    #[error("the batch was given up")]
+    GivenUp,
 }

@@ -103,3 +103,7 @@ uuid_id! {
     /// (design rule 11).
     WriteId
 }
+uuid_id! {
+    /// One atomic batch, over all nodes that keep it until it is whole.
+    BatchId
+}

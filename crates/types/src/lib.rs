@@ -9,6 +9,7 @@ pub mod consistency;
 pub mod crc16;
 pub mod hlc;
 pub mod ids;
+pub mod kept;
 pub mod key;
 pub mod murmur3;
 pub mod mutation;
@@ -22,7 +23,10 @@ pub use catalog::{
 };
 pub use consistency::{ConsistencyLevel, ParseConsistencyLevelError};
 pub use hlc::{Hlc, HlcClock, Millis, StampTooFarAhead};
-pub use ids::{DcId, Epoch, Incarnation, KeyspaceId, NodeId, RequestId, TableId, VnodeId, WriteId};
+pub use ids::{
+    BatchId, DcId, Epoch, Incarnation, KeyspaceId, NodeId, RequestId, TableId, VnodeId, WriteId,
+};
+pub use kept::KeptAs;
 pub use key::{KeyError, Limits, TableName, TableNameError};
 #[cfg(meridian_mutations)]
 pub use mutation::leave_out;

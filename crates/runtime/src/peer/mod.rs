@@ -101,6 +101,14 @@ impl Inner {
             }
             ReplicaRequest::Mint(intent) => self.mint_intent(asker, intent),
             ReplicaRequest::Coordinate(request) => self.coordinate(asker, request),
+            ReplicaRequest::Reserve(_)
+            | ReplicaRequest::StillNeeded { .. }
+            | ReplicaRequest::Holds(_)
+            | ReplicaRequest::KeepBatch(_) => {
+                let refusal = Refusal::Malformed("not served yet".to_owned());
+                self.answer(asker, ReplicaReply::Refused(refusal));
+            }
+            ReplicaRequest::ForgetBatches(_) => {}
         }
     }
 

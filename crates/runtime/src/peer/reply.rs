@@ -63,9 +63,14 @@ fn get_events(from: NodeId, reply: ReplicaReply) -> impl Iterator<Item = GetEven
             Some(GetEvent::ReadRefused { from, refusal: refusal.clone() }),
             Some(GetEvent::RepairRefused { from, refusal }),
         ),
-        ReplicaReply::Written(_) | ReplicaReply::Page(_) | ReplicaReply::Coordinated(_) => {
-            (None, None)
-        }
+        ReplicaReply::Written(_)
+        | ReplicaReply::Page(_)
+        | ReplicaReply::Coordinated(_)
+        | ReplicaReply::Reserved { .. }
+        | ReplicaReply::Named(_)
+        | ReplicaReply::Needed(_)
+        | ReplicaReply::Held(_)
+        | ReplicaReply::BatchKept => (None, None),
     };
     first.into_iter().chain(second)
 }

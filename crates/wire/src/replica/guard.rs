@@ -44,7 +44,15 @@ const CLIENT_OUTCOME: Shape = Shape(&[
 ]);
 
 const MESSAGE: Shape = Shape(&[
-    (3, Shape(&[(5, CLIENT_REQUEST)])),
+    (
+        3,
+        Shape(&[
+            (5, CLIENT_REQUEST),
+            (9, Shape(&[(1, LEAF)])),  // dots
+            (10, Shape(&[(3, LEAF)])), // batch: writes
+            (11, Shape(&[(1, LEAF)])), // names of batches
+        ]),
+    ),
     (4, Shape(&[(5, Shape(&[(1, LEAF)])), (6, CLIENT_OUTCOME)])),
     (6, Shape(&[(3, Shape(&[(2, LEAF)]))])),
     (7, Shape(&[(1, CATALOG)])),

@@ -7,6 +7,7 @@
 mod catalog;
 mod client;
 mod guard;
+mod kept;
 mod parts;
 mod repair;
 mod reply;
@@ -29,7 +30,7 @@ use crate::v1::peer_message::Body;
 
 /// Version of everything that nodes say to each other: a link's handshake carries it, and nodes of
 /// different versions do not talk. Raised when an older node would misread a message.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// One message between two nodes.
 #[derive(Clone, Debug, PartialEq)]

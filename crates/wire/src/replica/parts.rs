@@ -4,7 +4,9 @@ use bytes::Bytes;
 use meridian_coordinator::message::ReadKind;
 use meridian_crdt::{Context, Delta, Row, VnodeClock};
 use meridian_types::varint::DecodeError;
-use meridian_types::{KeyspaceId, RequestId, RingPosition, RowKey, TableId, VnodeId, WriteId};
+use meridian_types::{
+    BatchId, KeyspaceId, RequestId, RingPosition, RowKey, TableId, VnodeId, WriteId,
+};
 
 use super::WireFault;
 use crate::v1;
@@ -72,7 +74,7 @@ macro_rules! uuid {
     };
 }
 
-uuid!(RequestId, WriteId);
+uuid!(BatchId, RequestId, WriteId);
 
 impl From<&RowKey> for v1::RowKey {
     fn from(row: &RowKey) -> Self {

@@ -7,7 +7,7 @@ use meridian_crdt::RowVersion;
 use meridian_types::{Epoch, StampTooFarAhead, TableId};
 
 use super::WireFault;
-use super::parts::{clock, required, row};
+use super::parts::{clock, context, delta, required, row};
 use crate::v1;
 use crate::v1::refusal::Why;
 use crate::v1::replica_reply::Reply as Kind;
@@ -27,6 +27,16 @@ impl From<&ReplicaReply> for v1::ReplicaReply {
             ReplicaReply::Page(page) => Kind::Page(page.into()),
             ReplicaReply::Coordinated(result) => Kind::Coordinated((**result).clone().into()),
             ReplicaReply::Refused(refusal) => Kind::Refused(refusal.into()),
+            ReplicaReply::Reserved { dot, context } => Kind::Reserved(v1::ReservedDot {
+                dot: Some((*dot).into()),
+                context: context.to_bytes().into(),
+            }),
+            ReplicaReply::Named(delta) => Kind::Named(delta.to_bytes().into()),
+            ReplicaReply::Needed(needed) => Kind::Needed(*needed),
+            ReplicaReply::Held(held) => {
+                Kind::Held(held.iter().map(|&held| u8::from(held)).collect::<Vec<_>>().into())
+            }
+            ReplicaReply::BatchKept => Kind::BatchKept(v1::Nothing {}),
         };
         Self { reply: Some(kind) }
     }
@@ -49,6 +59,14 @@ impl TryFrom<v1::ReplicaReply> for ReplicaReply {
             Kind::Page(page) => Self::Page(page.try_into()?),
             Kind::Coordinated(outcome) => Self::Coordinated(Box::new(outcome.into_result()?)),
             Kind::Refused(refusal) => Self::Refused(refusal.try_into()?),
+            Kind::Reserved(reserved) => Self::Reserved {
+                dot: required(reserved.dot, "reserved dot")?,
+                context: context(&reserved.context)?,
+            },
+            Kind::Named(bytes) => Self::Named(delta(&bytes)?),
+            Kind::Needed(needed) => Self::Needed(needed),
+            Kind::Held(held) => Self::Held(held.iter().map(|&held| held == 1).collect()),
+            Kind::BatchKept(v1::Nothing {}) => Self::BatchKept,
         })
     }
 }
@@ -94,6 +112,7 @@ impl From<&Refusal> for v1::Refusal {
                 Why::StaleEpoch(v1::refusal::StaleEpoch { asked: asked.0, has: has.0 })
             }
             Refusal::Malformed(why) => Why::Malformed(why.clone()),
+            Refusal::GivenUp => Why::GivenUp(v1::Nothing {}),
         };
         Self { why: Some(why) }
     }
@@ -114,6 +133,7 @@ impl TryFrom<v1::Refusal> for Refusal {
                 Self::StaleEpoch { asked: Epoch(asked), has: Epoch(has) }
             }
             Why::Malformed(why) => Self::Malformed(why),
+            Why::GivenUp(v1::Nothing {}) => Self::GivenUp,
         })
     }
 }

@@ -5,6 +5,7 @@ use meridian_coordinator::message::{PageRequest, ReplicaRequest, WriteDelta};
 use meridian_types::{Epoch, Hlc, KeyspaceId, Millis, NodeId, TableId};
 
 use super::WireFault;
+use super::kept::{kept_as, vnode_dot};
 use super::parts::{context, delta, required, row, size};
 use crate::v1;
 use crate::v1::replica_request::Request as Kind;
@@ -27,6 +28,19 @@ impl From<&ReplicaRequest> for v1::ReplicaRequest {
             ReplicaRequest::Page(page) => Kind::Page(page.into()),
             ReplicaRequest::Mint(intent) => Kind::Mint(intent.into()),
             ReplicaRequest::Coordinate(request) => Kind::Coordinate(request.clone().into()),
+            ReplicaRequest::Reserve(reserve) => Kind::Reserve(reserve.into()),
+            ReplicaRequest::StillNeeded { kept_as, dot } => Kind::StillNeeded(v1::StillNeeded {
+                kept_as: Some((*kept_as).into()),
+                dot: Some((*dot).into()),
+            }),
+            ReplicaRequest::Holds(dots) => {
+                Kind::Holds(v1::DotList { dots: dots.iter().map(|dot| (*dot).into()).collect() })
+            }
+            ReplicaRequest::KeepBatch(batch) => Kind::KeepBatch(batch.into()),
+            ReplicaRequest::ForgetBatches(ids) => {
+                let ids = ids.iter().map(|id| (*id).into()).collect();
+                Kind::ForgetBatches(v1::BatchList { ids })
+            }
         };
         Self { request: Some(kind) }
     }
@@ -52,6 +66,18 @@ impl TryFrom<v1::ReplicaRequest> for ReplicaRequest {
             Kind::Page(page) => Self::Page(page.try_into()?),
             Kind::Mint(intent) => Self::Mint(intent.try_into()?),
             Kind::Coordinate(request) => Self::Coordinate(request.try_into()?),
+            Kind::Reserve(reserve) => Self::Reserve(reserve.try_into()?),
+            Kind::StillNeeded(asked) => {
+                Self::StillNeeded { kept_as: kept_as(asked.kept_as)?, dot: vnode_dot(asked.dot)? }
+            }
+            Kind::Holds(list) => {
+                let dots = list.dots.into_iter().map(|dot| vnode_dot(Some(dot)));
+                Self::Holds(dots.collect::<Result<_, _>>()?)
+            }
+            Kind::KeepBatch(batch) => Self::KeepBatch(batch.try_into()?),
+            Kind::ForgetBatches(list) => {
+                Self::ForgetBatches(list.ids.into_iter().map(Into::into).collect())
+            }
         })
     }
 }

@@ -4,9 +4,11 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use meridian_coordinator::message::{Refusal, Written};
-use meridian_crdt::{Actor, Context, Dot, Entry, Row, RowVersion, VnodeClock};
-use meridian_types::{Epoch, Hlc, Incarnation, KeyspaceId, NodeId, VnodeId};
+use meridian_coordinator::message::{LoggedBatch, NamedWrite, Refusal, Reserve, VnodeDot, Written};
+use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
+use meridian_types::{
+    BatchId, Epoch, Hlc, Incarnation, KeptAs, KeyspaceId, NodeId, RowKey, TableId, VnodeId, WriteId,
+};
 
 use super::strategies::{a_catalog, a_multi_get, a_write};
 use crate::replica::*;
@@ -90,4 +92,62 @@ fn a_published_catalog() {
         PeerBody::Catalog(CatalogMessage::Publish(a_catalog(1))),
         "08ac023a560a540a2808d987c3c00f120367656f1a060a02657510031a060a0275731002220b0907000000000000001002122808f1a6d24110d987c3c00f1a0667656f2e743022060802180220012a0b0908000000000000001002",
     );
+}
+
+#[test]
+fn a_write_that_somebody_keeps() {
+    let dot = Dot::new(Actor { node: NodeId(1), incarnation: Incarnation(2) }, 3);
+    let key = Bytes::from_static(b"k");
+    let row = RowKey { keyspace: KeyspaceId(1), table: TableId(2), vnode: VnodeId(300), key };
+    let (write_id, id) = (WriteId::from_bytes([1; 16]), BatchId::from_bytes([2; 16]));
+    let reserve = |kept_as, holders| Reserve {
+        row: row.clone(),
+        write_id,
+        kept_as,
+        holders,
+        over_what_is_here: true,
+    };
+    let request = |request| PeerBody::Request(request);
+    let intent = reserve(KeptAs::Intent(300), Vec::new());
+    golden(
+        request(ReplicaRequest::Reserve(intent)),
+        "08ac021a293a270a0a0801100218ac0222016b12120901010101010101011101010101010101011a0308ac022801",
+    );
+    let batch = reserve(KeptAs::Batch(id), vec![NodeId(4), NodeId(5)]);
+    golden(
+        request(ReplicaRequest::Reserve(batch)),
+        "08ac021a3e3a3c0a0a0801100218ac0222016b12120901010101010101011101010101010101011a141212090202020202020202110202020202020202220204052801",
+    );
+    let dot_of_vnode = VnodeDot { keyspace: KeyspaceId(1), vnode: VnodeId(300), dot };
+    let kept_as = KeptAs::Intent(7);
+    golden(
+        request(ReplicaRequest::StillNeeded { kept_as, dot: dot_of_vnode }),
+        "08ac021a1c421a0a0208071214080110ac021a0d08011102000000000000001803",
+    );
+    golden(
+        request(ReplicaRequest::Holds(vec![dot_of_vnode])),
+        "08ac021a184a160a14080110ac021a0d08011102000000000000001803",
+    );
+    let entry = Entry { dot, stamp: Hlc(4), expires: None, value: None };
+    let delta = Delta { entry, context: Context::default() };
+    let write = NamedWrite { row, delta: delta.clone(), write_id: Some(write_id) };
+    let logged = LoggedBatch { id, holders: vec![NodeId(4)], writes: vec![write] };
+    golden(
+        request(ReplicaRequest::KeepBatch(logged)),
+        "08ac021a50524e0a120902020202020202021102020202020202021201041a350a0a0801100218ac0222016b1213510100000000000000020300000000000000041a12090101010101010101110101010101010101",
+    );
+    golden(
+        request(ReplicaRequest::ForgetBatches(vec![id])),
+        "08ac021a165a140a12090202020202020202110202020202020202",
+    );
+    let reserved = ReplicaReply::Reserved { dot, context: Context::default() };
+    golden(PeerBody::Reply(reserved), "08ac02221542130a0d0801110200000000000000180312020100");
+    golden(
+        PeerBody::Reply(ReplicaReply::Named(delta)),
+        "08ac0222154a1351010000000000000002030000000000000004",
+    );
+    golden(PeerBody::Reply(ReplicaReply::Needed(true)), "08ac0222025001");
+    golden(PeerBody::Reply(ReplicaReply::Held(vec![true, false])), "08ac0222045a020100");
+    golden(PeerBody::Reply(ReplicaReply::BatchKept), "08ac0222026200");
+    golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::GivenUp)), "08ac0222043a023a00");
 }

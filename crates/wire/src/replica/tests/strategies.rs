@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use meridian_coordinator::Intent;
 use meridian_coordinator::message::{
-    PageReply, PageRequest, PageRow, ReadKind, Refusal, WriteDelta, Written,
+    LoggedBatch, NamedWrite, PageReply, PageRequest, PageRow, ReadKind, Refusal, Reserve, VnodeDot,
+    WriteDelta, Written,
 };
 use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
 use meridian_repair::message::{PullPage, PullPosition, PullRequest, PulledRow};
@@ -17,8 +18,9 @@ use meridian_service::{
 };
 use meridian_types::catalog::Version;
 use meridian_types::{
-    ConflictPolicy, ConsistencyLevel, Epoch, Hlc, Incarnation, KeyspaceId, Millis, NodeId,
-    RingPosition, RowKey, StampTooFarAhead, TableId, TableName, TableOptions, VnodeId, WriteId,
+    BatchId, ConflictPolicy, ConsistencyLevel, Epoch, Hlc, Incarnation, KeptAs, KeyspaceId, Millis,
+    NodeId, RingPosition, RowKey, StampTooFarAhead, TableId, TableName, TableOptions, VnodeId,
+    WriteId,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -137,7 +139,53 @@ fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
         page_request().prop_map(ReplicaRequest::Page),
         intent().prop_map(ReplicaRequest::Mint),
         client_request().prop_map(ReplicaRequest::Coordinate),
+        (row_key(), any::<[u8; 16]>(), kept_as(), vec(any::<u32>(), 0..3), any::<bool>()).prop_map(
+            |(row, write_id, kept_as, holders, over_what_is_here)| {
+                ReplicaRequest::Reserve(Reserve {
+                    row,
+                    write_id: WriteId::from_bytes(write_id),
+                    kept_as,
+                    holders: holders.into_iter().map(NodeId).collect(),
+                    over_what_is_here,
+                })
+            }
+        ),
+        (kept_as(), vnode_dot())
+            .prop_map(|(kept_as, dot)| ReplicaRequest::StillNeeded { kept_as, dot }),
+        vec(vnode_dot(), 0..4).prop_map(ReplicaRequest::Holds),
+        logged_batch().prop_map(ReplicaRequest::KeepBatch),
+        vec(batch_id(), 0..4).prop_map(ReplicaRequest::ForgetBatches),
     ]
+}
+
+fn batch_id() -> impl Strategy<Value = BatchId> {
+    any::<[u8; 16]>().prop_map(BatchId::from_bytes)
+}
+
+fn kept_as() -> impl Strategy<Value = KeptAs> {
+    prop_oneof![any::<u64>().prop_map(KeptAs::Intent), batch_id().prop_map(KeptAs::Batch)]
+}
+
+fn vnode_dot() -> impl Strategy<Value = VnodeDot> {
+    (any::<u32>(), any::<u32>(), dot()).prop_map(|(keyspace, vnode, dot)| VnodeDot {
+        keyspace: KeyspaceId(keyspace),
+        vnode: VnodeId(vnode),
+        dot,
+    })
+}
+
+fn logged_batch() -> impl Strategy<Value = LoggedBatch> {
+    let one = |write: WriteDelta| {
+        let WriteDelta { row, delta, write_id, .. } = write;
+        NamedWrite { row, delta, write_id }
+    };
+    (batch_id(), vec(any::<u32>(), 0..3), vec(write().prop_map(one), 0..4)).prop_map(
+        |(id, holders, writes)| LoggedBatch {
+            id,
+            holders: holders.into_iter().map(NodeId).collect(),
+            writes,
+        },
+    )
 }
 
 fn table() -> impl Strategy<Value = TableName> {
@@ -349,6 +397,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         any::<(u64, u64)>()
             .prop_map(|(asked, has)| Refusal::StaleEpoch { asked: Epoch(asked), has: Epoch(has) }),
         text().prop_map(Refusal::Malformed),
+        Just(Refusal::GivenUp),
     ]
 }
 
@@ -372,6 +421,11 @@ fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
             .prop_map(|(rows, end)| ReplicaReply::Page(PageReply { rows, end })),
         result(outcome()).prop_map(|result| ReplicaReply::Coordinated(Box::new(result))),
         refusal().prop_map(ReplicaReply::Refused),
+        (dot(), context()).prop_map(|(dot, context)| ReplicaReply::Reserved { dot, context }),
+        write().prop_map(|write| ReplicaReply::Named(write.delta)),
+        any::<bool>().prop_map(ReplicaReply::Needed),
+        vec(any::<bool>(), 0..5).prop_map(ReplicaReply::Held),
+        Just(ReplicaReply::BatchKept),
     ]
 }
 
