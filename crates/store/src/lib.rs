@@ -100,12 +100,12 @@ pub use identity::{Identity, require_new_incarnation};
 pub use metadata::{MemMetadata, Metadata, MetadataError, SledMetadata};
 pub use options::{LogMode, StoreOptions};
 pub use standing::{
-    Goods, OtherReplicas, PeerStanding, ReadClass, Standing, VnodeKind, VnodeState,
+    EndedPull, Goods, OtherReplicas, PeerStanding, ReadClass, Standing, VnodeKind, VnodeState,
 };
 pub use store::{
     Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
-    PagePosition, Read, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats, VnodePage,
-    WriteContext,
+    PagePosition, Progress, Read, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats,
+    VnodePage, WriteContext,
 };
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

@@ -1,9 +1,11 @@
-//! The tree of the store's own records: vnode clocks, marks of stamps, the life, the identity. Keys
-//! begin with a kind, values with a version. `docs/formats/store.md` describes them.
+//! The tree of the store's own records: vnode clocks and states, marks of stamps, the life, the
+//! identity. Keys begin with a kind, values with a version. `docs/formats/store.md` describes them.
 
 use meridian_crdt::VnodeClock;
 use meridian_types::varint::{DecodeError, Reader};
 use meridian_types::{Hlc, KeyspaceId, VnodeId};
+
+use crate::standing::VnodeState;
 
 /// The tree's name.
 pub(crate) const CLOCKS_TREE: &str = "clocks";
@@ -14,6 +16,7 @@ const MARK: u8 = 0x02;
 const LIFE: u8 = 0x03;
 const IDENTITY: u8 = 0x04;
 const AHEAD: u8 = 0x05;
+const STATE: u8 = 0x08;
 const LIFE_BEFORE: u8 = 0x09;
 
 pub(crate) const MARK_KEY: [u8; 1] = [MARK];
@@ -24,6 +27,8 @@ pub(crate) const LIFE_BEFORE_KEY: [u8; 1] = [LIFE_BEFORE];
 
 /// Before the first clock, and behind the last one.
 pub(crate) const CLOCKS: ([u8; 1], [u8; 1]) = ([CLOCK], [CLOCK + 1]);
+/// Before the first state of a vnode, and behind the last one.
+pub(crate) const STATES: ([u8; 1], [u8; 1]) = ([STATE], [STATE + 1]);
 
 const NUMBER_VERSION: u8 = 1;
 
@@ -43,7 +48,15 @@ pub(crate) fn is_clock(key: &[u8]) -> bool {
 }
 
 pub(crate) fn clock_key(keyspace: KeyspaceId, vnode: VnodeId) -> [u8; 9] {
-    let mut key = [CLOCK; 9];
+    key_of(CLOCK, keyspace, vnode)
+}
+
+pub(crate) fn state_key(keyspace: KeyspaceId, vnode: VnodeId) -> [u8; 9] {
+    key_of(STATE, keyspace, vnode)
+}
+
+fn key_of(kind: u8, keyspace: KeyspaceId, vnode: VnodeId) -> [u8; 9] {
+    let mut key = [kind; 9];
     key[1..5].copy_from_slice(&keyspace.0.to_be_bytes());
     key[5..].copy_from_slice(&vnode.0.to_be_bytes());
     key
@@ -54,11 +67,25 @@ pub(crate) fn read_clock(
     key: &[u8],
     value: &[u8],
 ) -> Result<(KeyspaceId, VnodeId, VnodeClock), DecodeError> {
+    let (keyspace, vnode) = read_key(CLOCK, key)?;
+    Ok((keyspace, vnode, VnodeClock::from_bytes(value)?))
+}
+
+/// Whose state a key names, and the state.
+pub(crate) fn read_state(
+    key: &[u8],
+    value: &[u8],
+) -> Result<(KeyspaceId, VnodeId, VnodeState), DecodeError> {
+    let (keyspace, vnode) = read_key(STATE, key)?;
+    Ok((keyspace, vnode, VnodeState::from_bytes(value)?))
+}
+
+fn read_key(kind: u8, key: &[u8]) -> Result<(KeyspaceId, VnodeId), DecodeError> {
     let mut reader = Reader::new(key);
-    if reader.u8("kind of a record")? != CLOCK {
+    if reader.u8("kind of a record")? != kind {
         return Err(DecodeError::Invalid { at: 0, what: "kind of a record" });
     }
-    let number = reader.fixed_u64("vnode of a clock")?;
+    let number = reader.fixed_u64("vnode of a record")?;
     reader.finish()?;
     let halves = number.to_be_bytes();
     let half = |at: usize| {
@@ -66,7 +93,7 @@ pub(crate) fn read_clock(
         half.copy_from_slice(&halves[at..at + 4]);
         u32::from_be_bytes(half)
     };
-    Ok((KeyspaceId(half(0)), VnodeId(half(4)), VnodeClock::from_bytes(value)?))
+    Ok((KeyspaceId(half(0)), VnodeId(half(4))))
 }
 
 pub(crate) fn number_to_bytes(number: u64) -> [u8; 9] {
@@ -106,6 +133,12 @@ mod tests {
         assert_eq!(CLOCKS, ([1], [2]));
         assert_eq!((MARK_KEY, LIFE_KEY, IDENTITY_KEY, AHEAD_KEY), ([2], [3], [4], [5]));
         assert_eq!(LIFE_BEFORE_KEY, [9]);
+        let key = state_key(KeyspaceId(0x0102_0304), VnodeId(0x0506));
+        assert_eq!(key, [8, 1, 2, 3, 4, 0, 0, 5, 6]);
+        let state = VnodeState::sound();
+        let read = read_state(&key, &state.to_bytes());
+        assert_eq!(read, Ok((KeyspaceId(0x0102_0304), VnodeId(0x0506), state)));
+        assert_eq!(STATES, ([8], [9]));
     }
 
     #[test]
@@ -113,6 +146,7 @@ mod tests {
         let key = clock_key(KeyspaceId(1), VnodeId(2));
         for bad in [&key[..8], &[2; 9], &[], &[1; 10]] {
             assert!(read_clock(bad, &VnodeClock::default().to_bytes()).is_err(), "{bad:?}");
+            assert!(read_state(bad, &VnodeState::sound().to_bytes()).is_err(), "{bad:?}");
         }
         assert!(read_clock(&key, &[]).is_err());
         for bad in [&[1; 8][..], &[2; 9], &[1; 10], &[]] {

@@ -1,18 +1,22 @@
-//! A keyspace's vnodes: for each its lock, and under the lock its clock.
+//! A keyspace's vnodes: for each its lock, and under the lock its clock and what the replica can
+//! prove of it.
 //!
 //! INVARIANT: whoever changes a row or the clock of a vnode holds its lock from before it looks at
 //! either until the storage engine shows the change. So whoever takes a snapshot under the lock has
-//! rows and clock of one moment.
+//! rows and clock of one moment. The standing, which readers look at without the lock, changes
+//! only under it.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use meridian_crdt::{Dot, VnodeClock};
 use meridian_lsm::Commit;
 use meridian_topology::VnodeCount;
-use meridian_types::{Hlc, KeyspaceId, VnodeId};
+use meridian_types::{Hlc, Incarnation, KeyspaceId, VnodeId};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::StoreError;
+use crate::standing::{Goods, PeerStanding, Standing, VnodeKind, VnodeState};
 
 /// Vnodes whose locks are allocated together: a node of a large cluster owns few of all vnodes.
 const CHUNK: usize = 64;
@@ -24,7 +28,10 @@ const MAX_CLOCK_OPERANDS: u32 = meridian_lsm::MAX_OPERAND_CHAIN - 2;
 /// What is known of one vnode.
 #[derive(Debug)]
 pub(crate) struct Vnode {
+    id: (KeyspaceId, VnodeId),
     clock: Arc<VnodeClock>,
+    /// As it is recorded. Nothing is until the first change: see [`Self::state`].
+    state: Option<Box<VnodeState>>,
     /// Of the clock as it is.
     digest: Option<u128>,
     /// No entry of its rows has a higher stamp.
@@ -36,6 +43,38 @@ pub(crate) struct Vnode {
 }
 
 impl Vnode {
+    /// Its keyspace, and its number there.
+    pub(crate) fn id(&self) -> (KeyspaceId, VnodeId) {
+        self.id
+    }
+
+    /// What the replica can prove of it. Without a record and without a clock nothing was ever
+    /// here, as far as anybody knows; `life` is the incarnation of this start. With a clock alone it
+    /// is from before there were such records.
+    pub(crate) fn state(&self, life: Incarnation) -> VnodeState {
+        match &self.state {
+            Some(state) => VnodeState::clone(state),
+            None if self.clock.is_empty() => VnodeState::begun(VnodeKind::Fresh, life),
+            None => VnodeState::sound(),
+        }
+    }
+
+    /// Whether its first change must be recorded with what the replica can prove of it: later a
+    /// clock without a record would pass for a sound one.
+    pub(crate) fn is_unrecorded(&self) -> bool {
+        self.state.is_none() && self.clock.is_empty()
+    }
+
+    /// Whether its rows may hold entries whose dots the clock does not have.
+    pub(crate) fn may_have_loose(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.kind == VnodeKind::Rebuilding)
+    }
+
+    /// Notes what was recorded; the standing is the caller's ([`Vnodes::publish`]).
+    pub(crate) fn recorded(&mut self, state: VnodeState) {
+        self.state = Some(Box::new(state));
+    }
+
     pub(crate) fn clock(&self) -> &Arc<VnodeClock> {
         &self.clock
     }
@@ -87,7 +126,14 @@ impl Vnode {
     }
 }
 
-type Chunk = Box<[Mutex<Vnode>]>;
+#[derive(Debug)]
+struct Slot {
+    /// [`Standing::to_byte`].
+    standing: AtomicU8,
+    vnode: Mutex<Vnode>,
+}
+
+type Chunk = Box<[Slot]>;
 
 /// The vnodes of a keyspace.
 #[derive(Debug)]
@@ -114,25 +160,51 @@ impl Vnodes {
         Err(StoreError::NoSuchVnode { vnode, count: self.count.get() })
     }
 
-    /// Locks a vnode; it must be one of the ring's.
-    pub(crate) fn lock(&self, vnode: VnodeId) -> MutexGuard<'_, Vnode> {
+    fn slot(&self, vnode: VnodeId) -> &Slot {
         let at = vnode.0 as usize;
         let chunk = self.chunks[at / CHUNK].get_or_init(|| {
-            let vnode = || {
-                let clock = self.empty.clone();
-                let last = Commit::default();
-                Mutex::new(Vnode { clock, digest: None, top: self.floor, operands: 0, last })
-            };
-            (0..CHUNK).map(|_| vnode()).collect()
+            let first = at / CHUNK * CHUNK;
+            (first..first + CHUNK).map(|at| self.empty_slot(at)).collect()
         });
-        chunk[at % CHUNK].lock()
+        &chunk[at % CHUNK]
+    }
+
+    fn empty_slot(&self, at: usize) -> Slot {
+        // No ring has as many vnodes as that.
+        let id = (self.keyspace, VnodeId(u32::try_from(at).unwrap_or(u32::MAX)));
+        let (clock, last) = (self.empty.clone(), Commit::default());
+        let vnode =
+            Vnode { id, clock, state: None, digest: None, top: self.floor, operands: 0, last };
+        Slot { standing: AtomicU8::new(Self::nothing_known().to_byte()), vnode: Mutex::new(vnode) }
+    }
+
+    /// The slot of a vnode, if anything was ever asked of it.
+    fn known_slot(&self, vnode: VnodeId) -> Option<&Slot> {
+        let at = vnode.0 as usize;
+        let chunk = self.chunks.get(at / CHUNK)?.get()?;
+        Some(&chunk[at % CHUNK])
+    }
+
+    /// Locks a vnode; it must be one of the ring's.
+    pub(crate) fn lock(&self, vnode: VnodeId) -> MutexGuard<'_, Vnode> {
+        self.slot(vnode).vnode.lock()
     }
 
     /// Locks a vnode, if anything was ever asked of it.
     fn lock_known(&self, vnode: VnodeId) -> Option<MutexGuard<'_, Vnode>> {
-        let at = vnode.0 as usize;
-        let chunk = self.chunks.get(at / CHUNK)?.get()?;
-        Some(chunk[at % CHUNK].lock())
+        self.known_slot(vnode).map(|slot| slot.vnode.lock())
+    }
+
+    /// What a vnode is good for: for readers, without its lock.
+    pub(crate) fn standing(&self, vnode: VnodeId) -> Standing {
+        self.known_slot(vnode).map_or_else(Self::nothing_known, |slot| {
+            Standing::from_byte(slot.standing.load(Ordering::Acquire))
+        })
+    }
+
+    /// Shows readers what a vnode is good for. To be called under its lock.
+    pub(crate) fn publish(&self, vnode: VnodeId, standing: Standing) {
+        self.slot(vnode).standing.store(standing.to_byte(), Ordering::Release);
     }
 
     pub(crate) fn clock(&self, vnode: VnodeId) -> Arc<VnodeClock> {
@@ -146,15 +218,28 @@ impl Vnodes {
     /// How many vnodes have a clock that is not empty.
     pub(crate) fn written(&self) -> usize {
         let chunks = self.chunks.iter().filter_map(OnceLock::get);
-        chunks.flat_map(|chunk| chunk.iter()).filter(|v| !v.lock().clock.is_empty()).count()
+        let slots = chunks.flat_map(|chunk| chunk.iter());
+        slots.filter(|slot| !slot.vnode.lock().clock.is_empty()).count()
     }
 
     /// Waits until nobody holds a lock that was taken before.
     pub(crate) fn drain(&self) {
         for chunk in self.chunks.iter().filter_map(OnceLock::get) {
-            for vnode in chunk {
-                drop(vnode.lock());
+            for slot in chunk {
+                drop(slot.vnode.lock());
             }
         }
+    }
+
+    /// Of a vnode that nothing was ever asked of: it is fresh.
+    pub(crate) fn nothing_known() -> Standing {
+        Standing::new(&VnodeState::begun(VnodeKind::Fresh, Incarnation(0)), Goods::NONE)
+    }
+
+    /// What is said of a vnode to other replicas; `locked` is its vnode.
+    pub(crate) fn peer_standing(&self, locked: &Vnode, life: Incarnation) -> PeerStanding {
+        let state = locked.state(life);
+        let goods = self.standing(locked.id.1).goods();
+        PeerStanding { kind: state.kind, goods, loss: state.loss }
     }
 }

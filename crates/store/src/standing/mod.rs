@@ -12,8 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use meridian_types::varint::{DecodeError, Reader, put_u64};
 use meridian_types::{Incarnation, NodeId};
+
+mod record;
 
 /// What a replica can prove of a vnode. Stored and sent: do not renumber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +116,20 @@ pub struct PeerStanding {
     pub loss: Incarnation,
 }
 
+/// A pull that has ended: its rows and then its clock are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedPull {
+    /// Who was pulled from.
+    pub peer: NodeId,
+    /// What it said of itself when the pull began.
+    pub at: PeerStanding,
+    /// Whether it was a full one. One from a fresh peer with an empty clock is, where there is no
+    /// row to sweep.
+    pub full: bool,
+    /// The [`VnodeState::round`] of this replica when it began.
+    pub round: usize,
+}
+
 /// What a replica can prove of a vnode, as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VnodeState {
@@ -173,6 +188,13 @@ impl VnodeState {
         }
     }
 
+    /// The reads that it is good for as long as nobody has said who the other replicas are.
+    #[must_use]
+    pub fn goods_unjudged(&self) -> Goods {
+        let is_good = self.kind == VnodeKind::Sound || self.everybody;
+        if is_good { Goods::EVERY } else { Goods::NONE }
+    }
+
     /// The reads that it is good for: as many of those pulled from as the read waits for were good
     /// for it themselves, or all others were pulled from, whatever they had lost. (It is that many,
     /// and not as few as meet every quorum: what a quorum acknowledged may be at peers that lost it.)
@@ -225,19 +247,30 @@ impl VnodeState {
         }
     }
 
-    /// A pull from `peer` has ended: its rows and then its clock are joined. `at` is what the peer
-    /// said when it began. Whether that changed anything.
-    pub fn pull_ended(&mut self, peer: NodeId, at: PeerStanding, full: bool) -> bool {
+    /// How often the sweeping began anew because another loss was heard of.
+    #[must_use]
+    pub fn round(&self) -> usize {
+        self.heard.len()
+    }
+
+    /// Notes a pull that has ended; whether that changed anything.
+    pub fn pull_ended(&mut self, pull: &EndedPull) -> bool {
+        let EndedPull { peer, at, full, round } = *pull;
         match self.kind {
             VnodeKind::Sound => return false,
             VnodeKind::Suspect => {}
             VnodeKind::Fresh | VnodeKind::Rebuilding if !full => return false,
             VnodeKind::Fresh | VnodeKind::Rebuilding => {
-                // Before it lost what it lost it may have handed on what others have forgotten since.
-                if at.loss.0 != 0 && self.heard.insert((peer, at.loss)) {
+                let is_of_this_round = round == self.round();
+                let is_new_loss = at.loss.0 != 0 && self.heard.insert((peer, at.loss));
+                if is_new_loss {
+                    // Before it lost what it lost it may have handed on what others have forgotten
+                    // since.
                     self.swept.clear();
                 }
-                self.swept.insert(peer, at.kind == VnodeKind::Fresh);
+                if is_new_loss || is_of_this_round {
+                    self.swept.insert(peer, at.kind == VnodeKind::Fresh);
+                }
                 self.found_sound |= !at.kind.is_unproven();
             }
         }
@@ -251,97 +284,16 @@ impl VnodeState {
         self.accepted |= self.kind.is_unproven();
     }
 
-    /// It is sound from now on; its loss is kept.
-    pub fn end(&mut self) {
-        *self = Self::begun(VnodeKind::Sound, self.loss);
-    }
-}
-
-const VERSION: u8 = 1;
-const FOUND_SOUND: u8 = 1;
-const ACCEPTED: u8 = 2;
-const EVERYBODY: u8 = 4;
-const RESETTING: u8 = 8;
-const KNOWN_FLAGS: u8 = 15;
-
-/// `docs/formats/store.md`.
-impl VnodeState {
-    /// The record.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let flags = [
-            (self.found_sound, FOUND_SOUND),
-            (self.accepted, ACCEPTED),
-            (self.everybody, EVERYBODY),
-            (self.resetting, RESETTING),
-        ];
-        let set = flags.iter().filter(|(is_set, _)| *is_set);
-        let mut out = vec![VERSION, self.kind as u8, set.fold(0, |flags, (_, flag)| flags | flag)];
-        out.extend_from_slice(&self.loss.0.to_be_bytes());
-        put_u64(&mut out, self.swept.len() as u64);
-        for (node, was_fresh) in &self.swept {
-            put_u64(&mut out, u64::from(node.0));
-            out.push(u8::from(*was_fresh));
+    /// It is through; its loss is kept. It is sound from now on, or suspect, if a tail was lost
+    /// since it had pulled from some of the others.
+    pub fn end(&mut self, others: &OtherReplicas) {
+        let has_met_all =
+            self.everybody || others.all.iter().all(|it| self.pulled.contains_key(it));
+        let kind = if has_met_all { VnodeKind::Sound } else { VnodeKind::Suspect };
+        let before = std::mem::replace(self, Self::begun(kind, self.loss));
+        if !has_met_all {
+            self.pulled = before.pulled;
         }
-        put_u64(&mut out, self.heard.len() as u64);
-        for (node, loss) in &self.heard {
-            put_u64(&mut out, u64::from(node.0));
-            out.extend_from_slice(&loss.0.to_be_bytes());
-        }
-        put_u64(&mut out, self.pulled.len() as u64);
-        for (node, goods) in &self.pulled {
-            put_u64(&mut out, u64::from(node.0));
-            out.push(goods.0);
-        }
-        out
-    }
-
-    /// The state that a record holds.
-    ///
-    /// # Errors
-    /// The bytes are no record of a known version in its only spelling.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let what = "state of a vnode";
-        let version = r.u8(what)?;
-        if version != VERSION {
-            return Err(DecodeError::UnknownVersion { what, version });
-        }
-        let kind = VnodeKind::from_number(r.u8(what)?).ok_or_else(|| r.invalid(what))?;
-        let flags = r.u8(what)?;
-        if flags > KNOWN_FLAGS {
-            return Err(r.invalid(what));
-        }
-        let mut state = Self::begun(kind, Incarnation(r.fixed_u64("loss")?));
-        state.found_sound = flags & FOUND_SOUND != 0;
-        state.accepted = flags & ACCEPTED != 0;
-        state.everybody = flags & EVERYBODY != 0;
-        state.resetting = flags & RESETTING != 0;
-        for _ in 0..r.count(2, "nodes swept")? {
-            let (node, was_fresh) = (NodeId(r.u32("node swept")?), r.u8("node swept")?);
-            let rises = state.swept.last_key_value().is_none_or(|(last, _)| *last < node);
-            if was_fresh > 1 || !rises {
-                return Err(r.invalid("node swept"));
-            }
-            state.swept.insert(node, was_fresh == 1);
-        }
-        for _ in 0..r.count(9, "losses heard of")? {
-            let heard = (NodeId(r.u32("loss")?), Incarnation(r.fixed_u64("loss")?));
-            if state.heard.last().is_some_and(|last| *last >= heard) {
-                return Err(r.invalid("loss"));
-            }
-            state.heard.insert(heard);
-        }
-        for _ in 0..r.count(2, "nodes pulled from")? {
-            let (node, bits) = (NodeId(r.u32("node pulled from")?), r.u8("node pulled from")?);
-            let rises = state.pulled.last_key_value().is_none_or(|(last, _)| *last < node);
-            match Goods::from_bits(bits) {
-                Some(goods) if rises => drop(state.pulled.insert(node, goods)),
-                _ => return Err(r.invalid("node pulled from")),
-            }
-        }
-        r.finish()?;
-        Ok(state)
     }
 }
 

@@ -22,6 +22,12 @@ fn fresh(loss: u64) -> PeerStanding {
     PeerStanding { kind: VnodeKind::Fresh, goods: Goods::NONE, loss }
 }
 
+/// A pull that began just now.
+fn pulled(state: &mut VnodeState, peer: u32, at: PeerStanding, full: bool) -> bool {
+    let round = state.round();
+    state.pull_ended(&EndedPull { peer: NodeId(peer), at, full, round })
+}
+
 fn suspect() -> VnodeState {
     let mut state = VnodeState::sound();
     state.tail_lost();
@@ -39,29 +45,29 @@ fn after_a_lost_tail_a_read_needs_as_many_good_peers_as_it_waits_for_or_all() {
     let three = others(&[2, 3], &[]);
     let mut state = suspect();
     assert_eq!((state.kind, good(&state, &three)), (VnodeKind::Suspect, vec![One]));
-    assert!(state.pull_ended(NodeId(2), sound(), false));
+    assert!(pulled(&mut state, 2, sound(), false));
     assert_eq!(good(&state, &three), [One], "one of two may be the one that lacks it");
     assert!(!state.is_through(&three) && state.todo(&three) == [NodeId(3)]);
     // Whatever the last of all others has lost: nobody else could have it.
-    state.pull_ended(NodeId(3), fresh(9), false);
+    pulled(&mut state, 3, fresh(9), false);
     assert_eq!(good(&state, &three), NOW_AND_EVER);
     assert!(state.is_through(&three));
 
     let nine = others(&[2, 3], &[4, 5, 6, 7, 8, 9]);
     let mut state = suspect();
     for local in [2, 3] {
-        state.pull_ended(NodeId(local), sound(), false);
+        pulled(&mut state, local, sound(), false);
     }
     assert_eq!(good(&state, &nine), [One, Local]);
-    state.pull_ended(NodeId(4), PeerStanding { goods: Goods::NONE, ..sound() }, false);
+    pulled(&mut state, 4, PeerStanding { goods: Goods::NONE, ..sound() }, false);
     for remote in [5, 6] {
-        state.pull_ended(NodeId(remote), sound(), false);
+        pulled(&mut state, remote, sound(), false);
     }
     assert_eq!(good(&state, &nine), [One, Local], "four good ones and one that is not");
-    state.pull_ended(NodeId(7), sound(), false);
+    pulled(&mut state, 7, sound(), false);
     assert_eq!(good(&state, &nine), [One, Local, Global]);
     for remote in [8, 9] {
-        state.pull_ended(NodeId(remote), sound(), false);
+        pulled(&mut state, remote, sound(), false);
     }
     assert_eq!(good(&state, &nine), [One, Local, Global, All]);
 }
@@ -83,22 +89,22 @@ fn a_replica_alone_has_nobody_to_ask() {
 fn a_loss_is_made_good_by_full_pulls_from_all_and_only_with_a_sound_one_among_them() {
     let three = others(&[2, 3], &[]);
     let mut state = VnodeState::begun(VnodeKind::Rebuilding, Incarnation(7));
-    assert!(!state.pull_ended(NodeId(2), sound(), false), "an ordinary pull proves nothing");
-    state.pull_ended(NodeId(2), sound(), true);
+    assert!(!pulled(&mut state, 2, sound(), false), "an ordinary pull proves nothing");
+    pulled(&mut state, 2, sound(), true);
     assert_eq!(good(&state, &three), [ReadClass::One], "H4: not before a sound one was swept");
     let hurt = PeerStanding { kind: VnodeKind::Rebuilding, ..fresh(8) };
-    state.pull_ended(NodeId(3), hurt, true);
+    pulled(&mut state, 3, hurt, true);
     assert_eq!(state.todo(&three), [NodeId(2)], "its loss was new: the others once more");
     assert_eq!(good(&state, &three), NOW_AND_EVER);
-    state.pull_ended(NodeId(2), sound(), true);
+    pulled(&mut state, 2, sound(), true);
     assert!(state.is_through(&three));
-    state.end();
+    state.end(&three);
     assert_eq!((state.kind, state.loss), (VnodeKind::Sound, Incarnation(7)));
 
     let mut nobody = VnodeState::begun(VnodeKind::Rebuilding, Incarnation(7));
     for _ in 0..2 {
-        nobody.pull_ended(NodeId(2), PeerStanding { loss: Incarnation(6), ..hurt }, true);
-        nobody.pull_ended(NodeId(3), hurt, true);
+        pulled(&mut nobody, 2, PeerStanding { loss: Incarnation(6), ..hurt }, true);
+        pulled(&mut nobody, 3, hurt, true);
     }
     assert!(nobody.todo(&three).is_empty() && !nobody.is_through(&three));
     assert!(good(&nobody, &three).is_empty());
@@ -110,16 +116,16 @@ fn a_loss_is_made_good_by_full_pulls_from_all_and_only_with_a_sound_one_among_th
 fn those_that_begin_together_are_sound_when_all_of_them_were_asked() {
     let three = others(&[2, 3], &[]);
     let mut state = VnodeState::begun(VnodeKind::Fresh, Incarnation(1));
-    state.pull_ended(NodeId(2), fresh(2), true);
-    state.pull_ended(NodeId(3), fresh(3), true);
+    pulled(&mut state, 2, fresh(2), true);
+    pulled(&mut state, 3, fresh(3), true);
     assert!(!state.is_through(&three) && good(&state, &three).is_empty());
-    state.pull_ended(NodeId(2), fresh(2), true);
+    pulled(&mut state, 2, fresh(2), true);
     assert!(state.is_through(&three));
     // One that has something is no beginner: then it takes a sound one.
     let mut state = VnodeState::begun(VnodeKind::Fresh, Incarnation(1));
     for _ in 0..2 {
-        state.pull_ended(NodeId(2), fresh(2), true);
-        state.pull_ended(NodeId(3), PeerStanding { kind: VnodeKind::Rebuilding, ..fresh(3) }, true);
+        pulled(&mut state, 2, fresh(2), true);
+        pulled(&mut state, 3, PeerStanding { kind: VnodeKind::Rebuilding, ..fresh(3) }, true);
     }
     assert!(state.todo(&three).is_empty() && !state.is_through(&three));
 }
@@ -128,12 +134,42 @@ fn those_that_begin_together_are_sound_when_all_of_them_were_asked() {
 fn a_lost_tail_takes_back_what_was_pulled_and_not_what_was_swept() {
     let three = others(&[2, 3], &[]);
     let mut state = VnodeState::begun(VnodeKind::Rebuilding, Incarnation(7));
-    state.pull_ended(NodeId(2), sound(), true);
+    pulled(&mut state, 2, sound(), true);
     state.accept();
     state.tail_lost();
     assert_eq!(state.kind, VnodeKind::Rebuilding);
     assert_eq!(state.todo(&three), [NodeId(3)]);
     assert!(state.found_sound && state.accepted && good(&state, &three).is_empty());
+}
+
+#[test]
+fn a_pull_from_before_a_loss_was_heard_of_sweeps_nothing() {
+    let three = others(&[2, 3], &[]);
+    let mut state = VnodeState::begun(VnodeKind::Rebuilding, Incarnation(7));
+    let early = EndedPull { peer: NodeId(2), at: sound(), full: true, round: state.round() };
+    pulled(&mut state, 3, PeerStanding { kind: VnodeKind::Rebuilding, ..fresh(8) }, true);
+    assert!(state.pull_ended(&early));
+    assert_eq!(state.todo(&three), [NodeId(2)], "what it handed out may be from before that loss");
+    assert_eq!(good(&state, &three), NOW_AND_EVER, "and yet it was pulled from");
+    pulled(&mut state, 2, sound(), true);
+    assert!(state.is_through(&three));
+}
+
+#[test]
+fn who_is_through_after_a_lost_tail_has_still_to_pull_from_the_others() {
+    let three = others(&[2, 3], &[]);
+    let mut state = VnodeState::begun(VnodeKind::Rebuilding, Incarnation(7));
+    pulled(&mut state, 2, sound(), true);
+    state.tail_lost();
+    pulled(&mut state, 3, sound(), true);
+    assert!(state.is_through(&three));
+    state.end(&three);
+    assert_eq!((state.kind, state.loss), (VnodeKind::Suspect, Incarnation(7)));
+    assert_eq!(state.todo(&three), [NodeId(2)]);
+    pulled(&mut state, 2, sound(), false);
+    assert!(state.is_through(&three));
+    state.end(&three);
+    assert_eq!(state.kind, VnodeKind::Sound);
 }
 
 #[test]
@@ -147,8 +183,8 @@ fn an_operators_word_ends_a_suspicion() {
 
 fn example() -> VnodeState {
     let mut state = VnodeState::begun(VnodeKind::Rebuilding, Incarnation(0x0102));
-    state.pull_ended(NodeId(2), sound(), true);
-    state.pull_ended(NodeId(300), fresh(3), true);
+    pulled(&mut state, 2, sound(), true);
+    pulled(&mut state, 300, fresh(3), true);
     state.accept();
     state
 }
@@ -194,7 +230,7 @@ proptest! {
                 continue;
             }
             let before = state.goods(&six);
-            state.pull_ended(NodeId(node), PeerStanding { goods, ..sound() }, false);
+            pulled(&mut state, node, PeerStanding { goods, ..sound() }, false);
             prop_assert_eq!(state.goods(&six).0 & before.0, before.0);
         }
     }

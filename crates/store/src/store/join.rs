@@ -56,17 +56,9 @@ impl Store {
         vnodes.check(vnode)?;
         let mut state = vnodes.lock(vnode);
         inner.check_open()?;
-        let news = peer.beyond(state.clock());
-        if news.is_empty() {
-            return Ok(());
-        }
-        let mut batch = WriteBatch::new();
-        inner.add_dots(&mut batch, keyspace, vnode, &news);
-        inner.write_in(&mut state, batch, Carried::default())?;
         let mut clock = VnodeClock::clone(state.clock());
         clock.join(peer);
-        state.replace(clock);
-        Ok(())
+        inner.join_clock_in(&mut state, clock, None)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The store: what callers hold, and the state that its verbs share. Each verb is in the room that
 //! its name says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +29,13 @@ use crate::vnodes::Vnodes;
 use crate::write_ids::WriteIds;
 
 pub(crate) mod catalog;
+mod found;
 mod join;
 mod open;
 mod page;
 mod pull;
 mod reserve;
+mod states;
 mod stats;
 mod sweep;
 mod write;
@@ -41,6 +44,7 @@ pub use open::Opened;
 pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
 pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
 pub use reserve::ReservedDot;
+pub use states::Progress;
 pub use stats::{StoreStats, TableStats};
 pub use sweep::{PagePosition, Swept};
 pub use write::{Applied, LocalWrite, Minted, WriteContext};
@@ -325,6 +329,11 @@ impl Inner {
         Ok(Place { table, vnode, token, key })
     }
 
+    /// The stored keys of a vnode; it must be one of the ring's.
+    fn stored_range(&self, vnode: VnodeId) -> (Bound<Bytes>, Bound<Bytes>) {
+        stored_range(self.count, vnode)
+    }
+
     /// The clock of a vnode and the snapshot that goes with it.
     fn moment(&self, vnodes: &Vnodes, vnode: VnodeId) -> (Arc<VnodeClock>, Snapshot) {
         let vnode = vnodes.lock(vnode);
@@ -335,6 +344,15 @@ impl Inner {
     fn check_open(&self) -> Result<(), StoreError> {
         if self.closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(()) }
     }
+}
+
+/// The stored keys of a vnode: none, of one that the ring does not have.
+fn stored_range(count: VnodeCount, vnode: VnodeId) -> (Bound<Bytes>, Bound<Bytes>) {
+    let Some(tokens) = count.token_range(vnode) else {
+        return (Bound::Excluded(Bytes::new()), Bound::Excluded(Bytes::new()));
+    };
+    let first = key::first_of(tokens.start().high());
+    (Bound::Included(first), page::last_bound(tokens.end().high()))
 }
 
 impl Table {

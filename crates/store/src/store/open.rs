@@ -6,12 +6,13 @@ use meridian_lsm::{Recovery, SyncPolicy, TreeConfig, WriteBatch};
 use meridian_types::Incarnation;
 use meridian_vfs::Fs;
 
+use super::found::FoundVnodes;
 use super::*;
 use crate::identity::{self, Identity, Record};
 use crate::merge::{RecordMerge, RowMerge};
 use crate::options::{CLOCKS_MEMTABLE_BYTES, LogMode, StoreOptions};
 use crate::records::{
-    self, AHEAD_KEY, CLOCKS, CLOCKS_TREE, IDENTITY_KEY, LIFE_BEFORE_KEY, LIFE_KEY, MARK_KEY,
+    self, AHEAD_KEY, CLOCKS_TREE, IDENTITY_KEY, LIFE_BEFORE_KEY, LIFE_KEY, MARK_KEY,
 };
 
 /// What a start found.
@@ -81,6 +82,9 @@ impl Store {
         };
         let floor = found.mark.max(found.ahead);
         let opened = opened(&life, last, &found, &recovery);
+        let mut vnodes = FoundVnodes::load(&clocks, &db.snapshot(), count)?;
+        vnodes.judge(&opened);
+        vnodes.record(&db, &clocks)?;
         let inner = Inner {
             stamps: Stamps::new(found.mark, options.max_clock_ahead_ms, now),
             reservations: Reservations::default(),
@@ -89,7 +93,7 @@ impl Store {
             view: ArcSwap::from_pointee(View {
                 catalog: Arc::default(),
                 tables: BTreeMap::new(),
-                keyspaces: load_clocks(&clocks, &db.snapshot(), count, floor)?,
+                keyspaces: vnodes.into_keyspaces(count, floor, life.incarnation),
             }),
             floor,
             dir: dir.to_owned(),
@@ -180,28 +184,6 @@ fn opened(life: &Life, last: Option<Life>, found: &Found, recovery: &Recovery) -
         recovered_records: recovery.replayed_batches,
         torn_bytes: recovery.torn_tail_bytes,
     }
-}
-
-fn load_clocks(
-    clocks: &Tree,
-    at: &Snapshot,
-    count: VnodeCount,
-    floor: Hlc,
-) -> Result<BTreeMap<KeyspaceId, Arc<Vnodes>>, StoreError> {
-    let bound = |kind: [u8; 1]| Bytes::copy_from_slice(&kind);
-    let range =
-        (std::ops::Bound::Included(bound(CLOCKS.0)), std::ops::Bound::Excluded(bound(CLOCKS.1)));
-    let mut keyspaces: BTreeMap<KeyspaceId, Arc<Vnodes>> = BTreeMap::new();
-    for stored in clocks.scan(range, at) {
-        let (key, value) = stored?;
-        let (keyspace, vnode, clock) = records::read_clock(&key, &value)
-            .map_err(|cause| StoreError::record(format!("clock {key:02x?}"), &cause))?;
-        let new = || Arc::new(Vnodes::new(keyspace, count, floor));
-        let vnodes = keyspaces.entry(keyspace).or_insert_with(new);
-        vnodes.check(vnode)?;
-        vnodes.lock(vnode).replace(clock);
-    }
-    Ok(keyspaces)
 }
 
 impl Inner {

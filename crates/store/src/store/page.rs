@@ -1,7 +1,5 @@
 //! A page of a table, in the order of the ring.
 
-use std::ops::Bound;
-
 use meridian_types::RingPosition;
 
 use super::*;

@@ -1,7 +1,5 @@
 //! What a peer that pulls a vnode lacks (rule 7).
 
-use std::ops::Bound;
-
 use super::*;
 
 /// Rows that one page of a pull looks at, at most: where the puller has nearly everything, a page
@@ -110,16 +108,14 @@ impl Pulling<'_> {
 
     /// The stored keys of the vnode, behind where the page before ended.
     fn range(&self, table: TableId, inner: &Inner, vnode: VnodeId) -> (Bound<Bytes>, Bound<Bytes>) {
-        let Some(tokens) = inner.count.token_range(vnode) else {
-            // Checked before: every vnode of the ring has tokens.
-            return (Bound::Excluded(Bytes::new()), Bound::Excluded(Bytes::new()));
-        };
-        let first = key::first_of(tokens.start().high());
+        let (first, end) = inner.stored_range(vnode);
         // What a peer gives back as a position may be anything; it never leads out of the vnode.
-        let start = match &self.last {
-            Some((last, key)) if *last == table && *key >= first => Bound::Excluded(key.clone()),
-            _ => Bound::Included(first),
+        let start = match (&self.last, &first) {
+            (Some((last, key)), Bound::Included(first)) if *last == table && *key >= first => {
+                Bound::Excluded(key.clone())
+            }
+            _ => first,
         };
-        (start, page::last_bound(tokens.end().high()))
+        (start, end)
     }
 }

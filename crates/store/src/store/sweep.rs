@@ -1,7 +1,5 @@
 //! Full pulls (rules 7 and 10): what this replica has and the peer has seen go leaves.
 
-use std::ops::Bound;
-
 use super::*;
 
 /// Where a page of a pull ended: a table, and the key as the store orders it inside the table.
@@ -87,7 +85,7 @@ impl Store {
         let inner = &*self.inner;
         inner.vnodes(keyspace)?.check(vnode)?;
         let mut swept = Swept::default();
-        let mut shown = std::collections::BTreeSet::new();
+        let mut shown = BTreeSet::new();
         for (table, key, row) in rows {
             let name = RowKey { keyspace, table: *table, vnode, key: key.clone() };
             let place = inner.locate(&name)?;

@@ -12,6 +12,7 @@ use meridian_types::WriteId;
 use super::*;
 use crate::hints::Intent;
 use crate::records::{self, AHEAD_KEY, MARK_KEY};
+use crate::standing::VnodeState;
 use crate::vnodes::Vnode;
 
 /// What a write replaces.
@@ -276,14 +277,36 @@ impl Inner {
     }
 
     /// Writes a batch that changes rows or the clock of a vnode, with what it must carry.
+    ///
+    /// Every change of a vnode passes here or [`Self::write_state`].
     pub(super) fn write_in(
         &self,
         vnode: &mut Vnode,
         batch: WriteBatch,
         carried: Carried,
     ) -> Result<Commit, StoreError> {
+        if vnode.is_unrecorded() {
+            let state = vnode.state(self.actor.incarnation);
+            return self.write_state(vnode, batch, carried, state);
+        }
         let commit = self.write(batch, carried)?;
         vnode.written(commit);
+        Ok(commit)
+    }
+
+    /// As [`Self::write_in`], with what the replica can prove of the vnode from then on.
+    pub(super) fn write_state(
+        &self,
+        vnode: &mut Vnode,
+        mut batch: WriteBatch,
+        carried: Carried,
+        state: VnodeState,
+    ) -> Result<Commit, StoreError> {
+        let (keyspace, id) = vnode.id();
+        batch.put(&self.clocks, records::state_key(keyspace, id), state.to_bytes());
+        let commit = self.write(batch, carried)?;
+        vnode.written(commit);
+        vnode.recorded(state);
         Ok(commit)
     }
 

@@ -13,6 +13,7 @@ mod lives;
 mod model;
 mod pulls;
 mod reservations;
+mod states;
 mod sweeps;
 mod threads;
 
