@@ -260,6 +260,9 @@ pub enum Refusal {
         /// The replica's epoch.
         has: Epoch,
     },
+    /// Nobody waits for the answer any more, so the replica did not do it.
+    #[error("the deadline has passed")]
+    DeadlinePassed,
     /// The replica cannot read the request.
     #[error("malformed: {0}")]
     Malformed(String),

@@ -60,7 +60,8 @@ fn row() -> PeerBody {
 }
 
 fn measure(name: &str, body: PeerBody) {
-    let message = PeerMessage { call: 1 << 40, trace: Some(RequestId::from_bytes([5; 16])), body };
+    let trace = Some(RequestId::from_bytes([5; 16]));
+    let message = PeerMessage { call: 1 << 40, trace, deadline_ms: None, body };
     let bytes = message.encode();
     let start = Instant::now();
     for _ in 0..ROUNDS {

@@ -32,7 +32,7 @@ pub(crate) const MAX_HANDED: usize = 4_096;
 
 /// A message's bytes.
 pub(crate) fn encode(call: Call, trace: Option<RequestId>, body: PeerBody) -> Bytes {
-    PeerMessage { call, trace, body }.encode()
+    PeerMessage { call, trace, deadline_ms: None, body }.encode()
 }
 
 /// Takes messages from the links.
@@ -42,7 +42,7 @@ impl Inbound for PeerDoor {
     fn received(&self, from: NodeId, class: Class, message: Bytes) {
         let Some(inner) = self.0.upgrade() else { return };
         match PeerMessage::decode(message) {
-            Ok(PeerMessage { call, trace, body }) => {
+            Ok(PeerMessage { call, trace, deadline_ms: _, body }) => {
                 inner.peer_said(Asker { node: from, class, call, trace }, body);
             }
             Err(error) => {

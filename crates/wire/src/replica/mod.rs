@@ -39,6 +39,9 @@ pub struct PeerMessage {
     pub call: u64,
     /// The client's request that this serves, where there is one.
     pub trace: Option<RequestId>,
+    /// For how long somebody waits for the answer, in milliseconds from when it was sent. `None`
+    /// in answers, and in what is to be done however late: a copy of a write.
+    pub deadline_ms: Option<u32>,
     /// What is said.
     pub body: PeerBody,
 }
@@ -140,7 +143,8 @@ impl PeerMessage {
             PeerBody::CatalogReply(reply) => Body::CatalogReply(reply.into()),
         };
         let trace = self.trace.map(Into::into);
-        v1::PeerMessage { call: self.call, trace, body: Some(body) }.encode_to_vec().into()
+        let Self { call, deadline_ms, .. } = *self;
+        v1::PeerMessage { call, trace, deadline_ms, body: Some(body) }.encode_to_vec().into()
     }
 
     /// Reads a message back.
@@ -150,12 +154,14 @@ impl PeerMessage {
     pub fn decode(bytes: Bytes) -> Result<Self, WireError> {
         let unread = |fault| WireError { asked: None, fault };
         guard::check(&bytes).map_err(unread)?;
-        let message = v1::PeerMessage::decode(bytes).map_err(|fault| unread(fault.into()))?;
-        let body = message.body.ok_or_else(|| unread(WireFault::Missing("body")))?;
+        let mut message = v1::PeerMessage::decode(bytes).map_err(|fault| unread(fault.into()))?;
+        let said = message.body.take();
+        let body = said.ok_or_else(|| unread(WireFault::Missing("body")))?;
         let asks = matches!(body, Body::Request(_) | Body::Repair(_) | Body::Catalog(_));
         let asked = asks.then_some(message.call);
         let body = PeerBody::try_from(body).map_err(|fault| WireError { asked, fault })?;
-        Ok(Self { call: message.call, trace: message.trace.map(Into::into), body })
+        let v1::PeerMessage { call, trace, deadline_ms, .. } = message;
+        Ok(Self { call, trace: trace.map(Into::into), deadline_ms, body })
     }
 }
 

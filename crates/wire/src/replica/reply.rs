@@ -111,6 +111,7 @@ impl From<&Refusal> for v1::Refusal {
             Refusal::StaleEpoch { asked, has } => {
                 Why::StaleEpoch(v1::refusal::StaleEpoch { asked: asked.0, has: has.0 })
             }
+            Refusal::DeadlinePassed => Why::DeadlinePassed(v1::Nothing {}),
             Refusal::Malformed(why) => Why::Malformed(why.clone()),
             Refusal::GivenUp => Why::GivenUp(v1::Nothing {}),
         };
@@ -132,6 +133,7 @@ impl TryFrom<v1::Refusal> for Refusal {
             Why::StaleEpoch(v1::refusal::StaleEpoch { asked, has }) => {
                 Self::StaleEpoch { asked: Epoch(asked), has: Epoch(has) }
             }
+            Why::DeadlinePassed(v1::Nothing {}) => Self::DeadlinePassed,
             Why::Malformed(why) => Self::Malformed(why),
             Why::GivenUp(v1::Nothing {}) => Self::GivenUp,
         })

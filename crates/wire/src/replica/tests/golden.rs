@@ -22,7 +22,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[track_caller]
 fn golden(body: PeerBody, expected: &str) {
-    let message = PeerMessage { call: 300, trace: None, body };
+    let message = PeerMessage { call: 300, trace: None, deadline_ms: None, body };
     whole(&message, expected);
 }
 
@@ -40,6 +40,13 @@ fn a_delta() {
 }
 
 #[test]
+fn a_deadline() {
+    let body = PeerBody::Catalog(CatalogMessage::Ask);
+    let message = PeerMessage { call: 300, trace: None, deadline_ms: Some(2000), body };
+    whole(&message, "08ac023a021a0078d00f");
+}
+
+#[test]
 fn small_answers() {
     golden(PeerBody::Reply(ReplicaReply::Written(Written::default())), "08ac0222020a00");
     let known = Written { known: true, credit: Some(7) };
@@ -48,6 +55,7 @@ fn small_answers() {
         PeerBody::Reply(ReplicaReply::Digest(1 << 64 | 2)),
         "08ac0222141a12090100000000000000110200000000000000",
     );
+    golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::DeadlinePassed)), "08ac0222043a026200");
     let stale = Refusal::StaleEpoch { asked: Epoch(1), has: Epoch(2) };
     golden(PeerBody::Reply(ReplicaReply::Refused(stale)), "08ac0222083a062a0408011002");
 }

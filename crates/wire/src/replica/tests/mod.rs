@@ -60,13 +60,19 @@ fn keys_and_values_are_views_into_the_received_buffer() {
 fn a_request_that_cannot_be_read_says_whom_to_tell() {
     let read = v1::ReadRow { row: None, kind: 1, epoch: 0 };
     let request = v1::ReplicaRequest { request: Some(v1::replica_request::Request::Read(read)) };
-    let message = v1::PeerMessage { call: 9, trace: None, body: Some(Body::Request(request)) };
+    let message = v1::PeerMessage {
+        call: 9,
+        trace: None,
+        deadline_ms: None,
+        body: Some(Body::Request(request)),
+    };
     let error = PeerMessage::decode(message.encode_to_vec().into()).unwrap_err();
     assert_eq!(error.asked, Some(9));
     assert_eq!(error.fault, WireFault::Missing("row of a read"));
 
     let reply = v1::ReplicaReply { reply: None };
-    let message = v1::PeerMessage { call: 9, trace: None, body: Some(Body::Reply(reply)) };
+    let message =
+        v1::PeerMessage { call: 9, trace: None, deadline_ms: None, body: Some(Body::Reply(reply)) };
     let error = PeerMessage::decode(message.encode_to_vec().into()).unwrap_err();
     assert_eq!(error.asked, None);
 }
@@ -86,7 +92,13 @@ fn every_number_of_a_kind_that_is_not_known_is_refused() {
 fn message_of_empty_rows(rows: usize) -> Vec<u8> {
     let page = v1::PulledPage { rows: vec![v1::PulledRow::default(); rows], ..Default::default() };
     let reply = v1::RepairReply { reply: Some(v1::repair_reply::Reply::Page(page)) };
-    v1::PeerMessage { call: 1, trace: None, body: Some(Body::RepairReply(reply)) }.encode_to_vec()
+    v1::PeerMessage {
+        call: 1,
+        trace: None,
+        deadline_ms: None,
+        body: Some(Body::RepairReply(reply)),
+    }
+    .encode_to_vec()
 }
 
 #[test]

@@ -391,6 +391,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         any::<u32>().prop_map(|table| Refusal::UnknownTable(TableId(table))),
         text().prop_map(Refusal::Storage),
         Just(Refusal::Overloaded),
+        Just(Refusal::DeadlinePassed),
         any::<(u64, u64)>().prop_map(|(ahead_ms, limit_ms)| {
             Refusal::Stamp(StampTooFarAhead { ahead_ms, limit_ms })
         }),
@@ -495,8 +496,12 @@ fn body() -> impl Strategy<Value = PeerBody> {
 
 /// A message of any kind.
 pub(super) fn message() -> impl Strategy<Value = PeerMessage> {
-    (any::<u64>(), option::of(any::<[u8; 16]>()), body()).prop_map(|(call, trace, body)| {
-        PeerMessage { call, trace: trace.map(RequestId::from_bytes), body }
+    let head = (any::<u64>(), option::of(any::<[u8; 16]>()), option::of(any::<u32>()));
+    (head, body()).prop_map(|((call, trace, deadline_ms), body)| PeerMessage {
+        call,
+        trace: trace.map(RequestId::from_bytes),
+        deadline_ms,
+        body,
     })
 }
 
@@ -529,7 +534,12 @@ pub(super) fn a_write(key: Bytes, value: Bytes) -> PeerMessage {
         epoch: Epoch(1),
     };
     let trace = Some(RequestId::from_bytes([0x11; 16]));
-    PeerMessage { call: 7, trace, body: PeerBody::Request(ReplicaRequest::Write(write)) }
+    PeerMessage {
+        call: 7,
+        trace,
+        deadline_ms: None,
+        body: PeerBody::Request(ReplicaRequest::Write(write)),
+    }
 }
 
 /// A request that is handed on and has these keys.
@@ -541,5 +551,5 @@ pub(super) fn a_multi_get(keys: Vec<Bytes>) -> PeerMessage {
         with_context: false,
     });
     let body = PeerBody::Request(ReplicaRequest::Coordinate(request));
-    PeerMessage { call: 8, trace: None, body }
+    PeerMessage { call: 8, trace: None, deadline_ms: None, body }
 }
