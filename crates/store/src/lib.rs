@@ -104,8 +104,8 @@ pub use standing::{
 };
 pub use store::{
     Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
-    PagePosition, Progress, Read, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats,
-    VnodePage, WriteContext,
+    PagePosition, Progress, REISSUED_ROWS, Read, ReservedDot, Store, StorePage, StoreStats, Swept,
+    TableStats, VnodePage, WriteContext,
 };
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

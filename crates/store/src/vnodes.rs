@@ -32,6 +32,7 @@ pub(crate) struct Vnode {
     clock: Arc<VnodeClock>,
     /// As it is recorded. Nothing is until the first change: see [`Self::state`].
     state: Option<Box<VnodeState>>,
+    may_have_loose: bool,
     /// Of the clock as it is.
     digest: Option<u128>,
     /// No entry of its rows has a higher stamp.
@@ -67,11 +68,12 @@ impl Vnode {
 
     /// Whether its rows may hold entries whose dots the clock does not have.
     pub(crate) fn may_have_loose(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.kind == VnodeKind::Rebuilding)
+        self.may_have_loose
     }
 
     /// Notes what was recorded; the standing is the caller's ([`Vnodes::publish`]).
     pub(crate) fn recorded(&mut self, state: VnodeState) {
+        self.may_have_loose = state.kind == VnodeKind::Rebuilding;
         self.state = Some(Box::new(state));
     }
 
@@ -173,8 +175,16 @@ impl Vnodes {
         // No ring has as many vnodes as that.
         let id = (self.keyspace, VnodeId(u32::try_from(at).unwrap_or(u32::MAX)));
         let (clock, last) = (self.empty.clone(), Commit::default());
-        let vnode =
-            Vnode { id, clock, state: None, digest: None, top: self.floor, operands: 0, last };
+        let vnode = Vnode {
+            id,
+            clock,
+            state: None,
+            may_have_loose: false,
+            digest: None,
+            top: self.floor,
+            operands: 0,
+            last,
+        };
         Slot { standing: AtomicU8::new(Self::nothing_known().to_byte()), vnode: Mutex::new(vnode) }
     }
 

@@ -3,6 +3,7 @@
 use meridian_crdt::Context;
 use meridian_lsm::WriteBatch;
 
+use super::loose::put_stored;
 use super::*;
 
 impl Store {
@@ -58,7 +59,7 @@ impl Store {
         inner.check_open()?;
         let mut clock = VnodeClock::clone(state.clock());
         clock.join(peer);
-        inner.join_clock_in(&mut state, clock, None)
+        inner.join_clock_in(&mut state, WriteBatch::new(), clock, None)
     }
 }
 
@@ -104,7 +105,7 @@ impl Inner {
         }
         let mut batch = WriteBatch::new();
         if after != before {
-            self.put_row(&mut batch, place, &after);
+            put_stored(&mut batch, &place.table, &place.key, &after);
         }
         if has_dots {
             self.add_dots(&mut batch, place.table.vnodes.keyspace, place.vnode, &news);

@@ -31,6 +31,7 @@ use crate::write_ids::WriteIds;
 pub(crate) mod catalog;
 mod found;
 mod join;
+mod loose;
 mod open;
 mod page;
 mod pull;
@@ -40,6 +41,7 @@ mod stats;
 mod sweep;
 mod write;
 
+pub use loose::REISSUED_ROWS;
 pub use open::Opened;
 pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
 pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
@@ -171,7 +173,8 @@ impl Store {
         Ok(stamp)
     }
 
-    /// The row, and the clock that it was read under: both of one moment (rule 6).
+    /// The row, and the clock that it was read under: both of one moment (rule 6). What the clock
+    /// does not prove is left out (rule 10).
     ///
     /// # Errors
     /// A row that cannot be read is an error and never a missing row.
@@ -187,11 +190,15 @@ impl Store {
     /// As [`Self::read`].
     pub fn read_with_commit(&self, row: &RowKey) -> Result<Read, StoreError> {
         let place = self.inner.locate(row)?;
-        let (clock, snapshot, commit) = {
+        let (clock, snapshot, commit, may_have_loose) = {
             let vnode = place.table.vnodes.lock(place.vnode);
-            (vnode.clock().clone(), self.inner.db.snapshot(), vnode.commit())
+            let may_have_loose = vnode.may_have_loose();
+            (vnode.clock().clone(), self.inner.db.snapshot(), vnode.commit(), may_have_loose)
         };
-        let row = place.table.row_at(&place.key, &snapshot)?;
+        let mut row = place.table.row_at(&place.key, &snapshot)?;
+        if may_have_loose {
+            row = loose::proven(row, &clock);
+        }
         Ok(Read { version: RowVersion { row, clock }, commit })
     }
 
@@ -332,12 +339,6 @@ impl Inner {
     /// The stored keys of a vnode; it must be one of the ring's.
     fn stored_range(&self, vnode: VnodeId) -> (Bound<Bytes>, Bound<Bytes>) {
         stored_range(self.count, vnode)
-    }
-
-    /// The clock of a vnode and the snapshot that goes with it.
-    fn moment(&self, vnodes: &Vnodes, vnode: VnodeId) -> (Arc<VnodeClock>, Snapshot) {
-        let vnode = vnodes.lock(vnode);
-        (vnode.clock().clone(), self.db.snapshot())
     }
 
     /// To be called under the lock of a vnode: see [`Store::close`].

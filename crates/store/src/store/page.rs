@@ -3,6 +3,7 @@
 use meridian_types::RingPosition;
 
 use super::*;
+use crate::standing::VnodeKind;
 
 /// Rows that one page looks at, at most: with a prefix that few keys have, a page ends before it is
 /// full, so that a request never holds a thread for long.
@@ -58,7 +59,12 @@ impl Store {
                 key::decode(&key).map_err(|cause| table.corrupt(&key, None, cause.to_string()))?;
             if position.key.starts_with(prefix) {
                 let size = key.len() + value.len();
-                let row = table.decode(&key, Some(value))?;
+                let row = match inner.count.vnode_of(Token(u128::from(position.token) << 64)) {
+                    vnode if table.vnodes.standing(vnode).kind() == VnodeKind::Rebuilding => {
+                        inner.proven_row(&table, vnode, &key)?
+                    }
+                    _ => table.decode(&key, Some(value))?,
+                };
                 if !row.entries().is_empty() {
                     bytes += size;
                     page.rows.push((position.clone(), row));
@@ -68,6 +74,18 @@ impl Store {
         }
         page.end = None;
         Ok(page)
+    }
+}
+
+impl Inner {
+    /// What is proven of a row, as it is now: a clock of another moment than the row would hide what
+    /// was acknowledged, or show what was deleted.
+    fn proven_row(&self, table: &Table, vnode: VnodeId, key: &[u8]) -> Result<Row, StoreError> {
+        let (clock, snapshot) = {
+            let locked = table.vnodes.lock(vnode);
+            (locked.clock().clone(), self.db.snapshot())
+        };
+        Ok(loose::proven(table.row_at(key, &snapshot)?, &clock))
     }
 }
 

@@ -1,19 +1,22 @@
 //! What a peer that pulls a vnode lacks (rule 7).
 
 use super::*;
+use crate::standing::{PeerStanding, VnodeKind};
 
 /// Rows that one page of a pull looks at, at most: where the puller has nearly everything, a page
 /// ends with few rows or none, so that a pull never holds a thread for long.
 pub const PULL_ROWS_EXAMINED: usize = 10_000;
 
 /// A page of a pull.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VnodePage {
     /// The clock, of the same moment as the rows: what covers them. That of the first page is what
     /// the puller joins after the last.
     pub clock: Arc<VnodeClock>,
+    /// What this replica can prove of the vnode at that moment.
+    pub standing: PeerStanding,
     /// Tables, keys and rows that the puller needs, without the context that the clock's base
-    /// covers.
+    /// covers. Of siblings tables without what the clock does not prove (rule 10).
     pub rows: Vec<(TableId, Bytes, Row)>,
     /// Where the next page starts; `None` after the last. Opaque: give it back as `after`.
     pub next: Option<(TableId, Bytes)>,
@@ -38,10 +41,14 @@ impl Store {
         let inner = &*self.inner;
         let vnodes = inner.vnodes(keyspace)?;
         vnodes.check(vnode)?;
-        let (clock, snapshot) = inner.moment(&vnodes, vnode);
+        let (clock, standing, snapshot) = {
+            let locked = vnodes.lock(vnode);
+            let standing = vnodes.peer_standing(&locked, inner.actor.incarnation);
+            (locked.clock().clone(), standing, inner.db.snapshot())
+        };
         let view = inner.view.load_full();
         let mut page = Pulling {
-            page: VnodePage { clock, ..VnodePage::default() },
+            page: VnodePage { clock, standing, rows: Vec::new(), next: None },
             puller,
             full,
             bytes_left: max_bytes,
@@ -79,6 +86,9 @@ impl Pulling<'_> {
         snapshot: &Snapshot,
     ) -> Result<bool, StoreError> {
         let id = table.def.id;
+        // An LWW row has no context that could be missing.
+        let is_siblings = table.policy() == ConflictPolicy::Siblings;
+        let hides_loose = is_siblings && self.page.standing.kind == VnodeKind::Rebuilding;
         let range = self.range(id, inner, vnode);
         for stored in table.tree.scan(range, snapshot) {
             let (key, value) = stored.map_err(|cause| {
@@ -91,6 +101,9 @@ impl Pulling<'_> {
             self.rows_left -= 1;
             let size = key.len() + value.len();
             let mut row = table.decode(&key, Some(value))?;
+            if hides_loose {
+                row = loose::proven(row, &self.page.clock);
+            }
             row.strip(&self.page.clock);
             if !row.is_empty() && (self.full || row.is_news_to(self.puller)) {
                 if size > self.bytes_left && !self.page.rows.is_empty() {

@@ -50,7 +50,7 @@ impl Store {
         if let Some(counter) = inner.reservations.find(kept) {
             return Ok(Dot::new(inner.actor, counter));
         }
-        let dot = inner.next_dot(row, &vnode)?;
+        let dot = inner.next_dot(&vnode, vnode.clock())?;
         let at = (row.keyspace, row.vnode, dot.counter);
         match inner.reservations.insert(at, Reservation { kept, number, since: now }) {
             true => Ok(dot),

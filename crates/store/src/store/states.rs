@@ -4,7 +4,6 @@
 //! takes back, it takes back together. Changes for the worse are a start's (`found`), but for the
 //! first record of a vnode, which goes into the batch of its first change.
 
-use meridian_crdt::ConflictPolicy;
 use meridian_lsm::WriteBatch;
 use meridian_types::NodeId;
 
@@ -128,7 +127,12 @@ impl Store {
         let mut clock = VnodeClock::clone(locked.clock());
         clock.join(peer);
         clock.join(&proven);
-        inner.join_clock_in(&mut locked, clock, changed.then(|| state.clone()))?;
+        inner.join_clock_in(
+            &mut locked,
+            WriteBatch::new(),
+            clock,
+            changed.then(|| state.clone()),
+        )?;
         Ok(show(&vnodes, vnode, &state, others))
     }
 
@@ -160,7 +164,7 @@ impl Store {
             }
             let mut clock = VnodeClock::clone(locked.clock());
             clock.join(&proven);
-            inner.join_clock_in(&mut locked, clock, Some(state.clone()))?;
+            inner.join_clock_in(&mut locked, WriteBatch::new(), clock, Some(state.clone()))?;
             vnodes.publish(*vnode, Standing::new(&state, state.goods(&nobody)));
         }
         self.sync()
@@ -168,7 +172,12 @@ impl Store {
 }
 
 /// Shows readers what a vnode is good for, and says what it lacks. To be called under its lock.
-fn show(vnodes: &Vnodes, vnode: VnodeId, state: &VnodeState, others: &OtherReplicas) -> Progress {
+pub(super) fn show(
+    vnodes: &Vnodes,
+    vnode: VnodeId,
+    state: &VnodeState,
+    others: &OtherReplicas,
+) -> Progress {
     let goods = state.goods(others);
     vnodes.publish(vnode, Standing::new(state, goods));
     let through = state.kind.is_unproven() && state.is_through(others);
@@ -177,52 +186,27 @@ fn show(vnodes: &Vnodes, vnode: VnodeId, state: &VnodeState, others: &OtherRepli
 
 impl Inner {
     /// Replaces the clock of a vnode by one that has more, and its state, if there is a new one: in
-    /// one batch.
+    /// one batch with rows.
     pub(super) fn join_clock_in(
         &self,
         vnode: &mut Vnode,
+        mut batch: WriteBatch,
         clock: VnodeClock,
         state: Option<VnodeState>,
     ) -> Result<(), StoreError> {
         let news = clock.beyond(vnode.clock());
-        let mut batch = WriteBatch::new();
         if !news.is_empty() {
             let (keyspace, id) = vnode.id();
             self.add_dots(&mut batch, keyspace, id, &news);
         }
         match state {
             Some(state) => self.write_state(vnode, batch, Carried::default(), state)?,
-            None if news.is_empty() => return Ok(()),
+            None if batch.is_empty() => return Ok(()),
             None => self.write_in(vnode, batch, Carried::default())?,
         };
         if !news.is_empty() {
             vnode.replace(clock);
         }
         Ok(())
-    }
-
-    /// The dots of a vnode's entries in LWW tables that the clock does not have.
-    fn loose_lww(&self, vnodes: &Vnodes, vnode: VnodeId) -> Result<VnodeClock, StoreError> {
-        let mut loose = VnodeClock::default();
-        let (clock, snapshot) = {
-            let locked = vnodes.lock(vnode);
-            if !locked.may_have_loose() {
-                return Ok(loose);
-            }
-            (locked.clock().clone(), self.db.snapshot())
-        };
-        let view = self.view.load_full();
-        let of_keyspace = view.tables.values().filter(|it| it.def.keyspace == vnodes.keyspace);
-        for table in of_keyspace.filter(|table| table.policy() == ConflictPolicy::Lww) {
-            let mut last = Bytes::new();
-            for stored in table.tree.scan(self.stored_range(vnode), &snapshot) {
-                let (key, value) = stored.map_err(|cause| table.failed(&last, cause))?;
-                let row = table.decode(&key, Some(value))?;
-                let dots = row.entries().iter().map(|entry| entry.dot);
-                dots.filter(|dot| !clock.contains(*dot)).for_each(|dot| _ = loose.insert(dot));
-                last = key;
-            }
-        }
-        Ok(loose)
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Counters {
     pub(super) duplicates: Count,
     pub(super) retries: Count,
     pub(super) joined: Count,
+    pub(super) reissued: Count,
 }
 
 /// What a store holds, and what it has done since it was opened.
@@ -47,6 +48,8 @@ pub struct StoreStats {
     pub retries: u64,
     /// Rows that read repair or a pull changed.
     pub joined_rows: u64,
+    /// Values that only this replica had when a rebuilding ended, and that were written anew.
+    pub reissued_values: u64,
     /// Writes remembered by name, and their bytes.
     pub write_ids: (usize, usize),
     /// The highest stamp given or followed.
@@ -98,6 +101,7 @@ impl Store {
             duplicates: inner.counters.duplicates.get(),
             retries: inner.counters.retries.get(),
             joined_rows: inner.counters.joined.get(),
+            reissued_values: inner.counters.reissued.get(),
             write_ids: inner.write_ids.size(),
             highest_stamp: inner.stamps.last(),
             disk_bytes: engine.trees.iter().map(disk_bytes).sum(),

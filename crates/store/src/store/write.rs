@@ -5,10 +5,11 @@
 //! is applied to the row that is there, stripped, and stored whole. Either way row, dot and mark go
 //! into one batch, so a power cut takes all of them or none.
 
-use meridian_crdt::{Context, Delta, Dot, DotSet, Entry};
+use meridian_crdt::{Context, Delta, DotSet, Entry};
 use meridian_lsm::WriteBatch;
 use meridian_types::WriteId;
 
+use super::loose::{proven, put_stored};
 use super::*;
 use crate::hints::Intent;
 use crate::records::{self, AHEAD_KEY, MARK_KEY};
@@ -138,7 +139,7 @@ impl Inner {
             let (delta, commit) = (Delta::clone(&delta), vnode.commit());
             return Ok(Minted { delta, retried: true, commit });
         }
-        let dot = self.next_dot(row, &vnode)?;
+        let dot = self.next_dot(&vnode, vnode.clock())?;
         let (context, found) = self.context_of(&place, &vnode, write.context)?;
         if context.contains(dot) {
             let (keyspace, vnode) = (row.keyspace, row.vnode);
@@ -158,14 +159,6 @@ impl Inner {
         Ok(Minted { delta, retried: false, commit })
     }
 
-    pub(super) fn next_dot(&self, row: &RowKey, vnode: &Vnode) -> Result<Dot, StoreError> {
-        let reserved = self.reservations.highest(row.keyspace, row.vnode);
-        let next = vnode.clock().highest(self.actor).max(reserved).checked_add(1);
-        let counter =
-            next.ok_or(StoreError::CountersExhausted { keyspace: row.keyspace, vnode: row.vnode })?;
-        Ok(Dot::new(self.actor, counter))
-    }
-
     /// The context that a delta gets; and the row, where it had to be read for that.
     fn context_of(
         &self,
@@ -178,7 +171,11 @@ impl Inner {
             (ConflictPolicy::Siblings, WriteContext::Seen(context)) => Ok((context, None)),
             (ConflictPolicy::Siblings, WriteContext::WhatIsHere) => {
                 let row = place.table.row_now(&place.key)?;
-                Ok((row.reader_context(vnode.clock()), Some(row)))
+                let context = match vnode.may_have_loose() {
+                    true => proven(row.clone(), vnode.clock()).reader_context(vnode.clock()),
+                    false => row.reader_context(vnode.clock()),
+                };
+                Ok((context, Some(row)))
             }
         }
     }
@@ -212,7 +209,7 @@ impl Inner {
                 };
                 row.apply(place.table.policy(), delta.clone());
                 row.strip(clock);
-                self.put_row(&mut batch, place, &row);
+                put_stored(&mut batch, &place.table, &place.key, &row);
             }
             _ => {
                 self.counters.blind.add();
@@ -253,15 +250,6 @@ impl Inner {
             batch.put(&table.tree, &place.key, operand);
         } else {
             batch.merge(&table.tree, &place.key, operand);
-        }
-    }
-
-    /// Replaces the stored row.
-    pub(super) fn put_row(&self, batch: &mut WriteBatch, place: &Place, row: &Row) {
-        if row.is_empty() {
-            batch.delete(&place.table.tree, &place.key);
-        } else {
-            batch.put(&place.table.tree, &place.key, row.to_bytes());
         }
     }
 

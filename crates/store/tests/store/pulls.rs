@@ -51,7 +51,7 @@ pub(crate) fn pull_vnode(
             break;
         }
         let page = from.pull_page(keyspace(), vnode, &mine, after, false, bytes).unwrap();
-        let VnodePage { clock, rows, next } = page;
+        let VnodePage { clock, rows, next, .. } = page;
         for (table, key, row) in rows {
             let joined = to.join_pulled(keyspace(), vnode, table, &key, &row, &clock).unwrap();
             pulled.changed += usize::from(joined);

@@ -211,3 +211,63 @@ fn vnodes_that_are_not_there_are_refused() {
     ));
     assert!(!node.store.standing(unknown, V).answers(ReadClass::One));
 }
+
+fn begun_with_all() -> Node {
+    let node = Node::new(1);
+    let fresh =
+        |loss| PeerStanding { kind: VnodeKind::Fresh, goods: Goods::NONE, loss: Incarnation(loss) };
+    assert!(!node.pulled(2, fresh(2), true).through);
+    assert!(!node.pulled(3, fresh(3), true).through, "its loss is news: the other once more");
+    assert!(node.pulled(2, fresh(2), true).through);
+    let progress = node.store.end_rebuild(keyspace(), V, &others()).unwrap();
+    let expected =
+        Progress { kind: VnodeKind::Sound, goods: Goods::EVERY, todo: vec![], through: false };
+    assert_eq!(progress, expected);
+    node
+}
+
+#[test]
+fn those_that_begin_together_are_sound_and_remember_when_they_began() {
+    let node = begun_with_all();
+    assert!(node.answers(ReadClass::All));
+    // Durable without another sync. The tail that may be lost is another matter.
+    let node = node.crashed(CrashChoice::LoseUnsynced, 20);
+    assert_eq!((node.kind(), node.state().loss), (VnodeKind::Suspect, Incarnation(1001)));
+    assert!(node.answers(ReadClass::One) && !node.answers(ReadClass::Local));
+    assert_eq!(node.store.state(keyspace(), VnodeId(1)).kind, VnodeKind::Fresh);
+}
+
+#[test]
+fn a_suspicion_ends_when_all_others_were_pulled_from() {
+    let node = begun_with_all().crashed(CrashChoice::LoseUnsynced, 20);
+    assert_eq!(node.pulled(2, sound(), false).kind, VnodeKind::Suspect);
+    let node = node.restarted(30);
+    let progress = node.store.judge(keyspace(), V, &others()).unwrap();
+    assert_eq!((progress.kind, progress.todo), (VnodeKind::Suspect, vec![NodeId(3)]));
+    // Another crash, and it counts from the beginning.
+    let node = node.crashed(CrashChoice::KeepEverything, 40);
+    assert_eq!(node.pulled(3, sound(), false).todo, [NodeId(2)]);
+    assert_eq!(node.pulled(2, sound(), false).kind, VnodeKind::Sound);
+    assert!(node.answers(ReadClass::All));
+    let node = node.restarted(50);
+    assert_eq!(node.kind(), VnodeKind::Sound);
+    // Who has left need not be asked.
+    let node = node.crashed(CrashChoice::KeepEverything, 60);
+    node.pulled(3, sound(), false);
+    let all = BTreeSet::from([NodeId(3)]);
+    let others = OtherReplicas { local: all.clone(), all };
+    let progress = node.store.judge(keyspace(), V, &others).unwrap();
+    assert_eq!(progress.kind, VnodeKind::Sound);
+}
+
+#[test]
+fn what_is_not_through_does_not_end() {
+    let node = written();
+    node.pulled(2, sound(), true);
+    let progress = node.store.end_rebuild(keyspace(), V, &others()).unwrap();
+    assert_eq!((progress.kind, progress.todo), (VnodeKind::Fresh, vec![NodeId(3)]));
+    let alone = OtherReplicas::default();
+    assert!(node.store.judge(keyspace(), V, &alone).unwrap().through);
+    let progress = node.store.end_rebuild(keyspace(), V, &alone).unwrap();
+    assert_eq!(progress.kind, VnodeKind::Sound);
+}
