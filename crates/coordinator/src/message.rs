@@ -4,7 +4,8 @@ use bytes::Bytes;
 use meridian_crdt::{Context, Delta, Dot, Row, RowVersion};
 use meridian_service::{Outcome, Request, RequestError};
 use meridian_types::{
-    BatchId, Epoch, KeptAs, KeyspaceId, NodeId, RingPosition, RowKey, TableId, VnodeId, WriteId,
+    BatchId, Epoch, KeptAs, KeyspaceId, NodeId, ReadClass, RingPosition, RowKey, TableId, VnodeId,
+    WriteId,
 };
 
 use crate::Intent;
@@ -20,6 +21,9 @@ pub enum ReplicaRequest {
         row: RowKey,
         /// How much of it.
         kind: ReadKind,
+        /// What the read waits for: a replica that may have lost something may be good enough for
+        /// one read and not for another (rule 10).
+        class: ReadClass,
         /// The layout that the request was planned with.
         epoch: Epoch,
     },
@@ -169,6 +173,8 @@ pub struct PageRequest {
     pub prefix: Bytes,
     /// Whether rows are wanted, or their digests.
     pub kind: ReadKind,
+    /// What the scan waits for, as for reads of one row.
+    pub class: ReadClass,
 }
 
 /// From a replica to a coordinator.
@@ -263,6 +269,10 @@ pub enum Refusal {
     /// Nobody waits for the answer any more, so the replica did not do it.
     #[error("the deadline has passed")]
     DeadlinePassed,
+    /// The replica may have lost something, and has not pulled from enough others since to answer a
+    /// read like this one (rule 10).
+    #[error("it makes good what it may have lost, and does not answer such reads until then")]
+    Rebuilding,
     /// The replica cannot read the request.
     #[error("malformed: {0}")]
     Malformed(String),

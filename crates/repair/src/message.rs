@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use meridian_crdt::{Row, VnodeClock};
-use meridian_types::{KeyspaceId, TableId, VnodeId};
+use meridian_types::{KeyspaceId, PeerStanding, TableId, VnodeId};
 
 /// From the puller to its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +51,19 @@ pub struct PullPosition {
 /// From the peer to the puller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepairReply {
-    /// The digests are equal: nothing to do.
-    Same,
-    /// Digests of the clocks of the shared vnodes, in their order.
-    Differs(Vec<(VnodeId, u128)>),
+    /// The digests are equal: all clocks are.
+    Same {
+        /// The shared vnodes that the peer is not sound for, in their order, as they were before
+        /// their clocks were looked at.
+        unsound: Vec<(VnodeId, PeerStanding)>,
+    },
+    /// They are not.
+    Differs {
+        /// Digests of the clocks of the shared vnodes, in their order.
+        digests: Vec<(VnodeId, u128)>,
+        /// As in [`Self::Same`].
+        unsound: Vec<(VnodeId, PeerStanding)>,
+    },
     /// A page.
     Page(PullPage),
     /// The peer does not serve pulls of this vnode now.
@@ -67,6 +76,8 @@ pub struct PullPage {
     /// The peer's clock, of the same storage sequence number as the rows: their coverage. That of
     /// the first page is what the puller joins after the last one.
     pub clock: VnodeClock,
+    /// What the peer can prove of the vnode, at the instant of its clock.
+    pub standing: PeerStanding,
     /// The rows.
     pub rows: Vec<PulledRow>,
     /// Where the next page starts; `None` after the last.

@@ -10,7 +10,7 @@ use meridian_coordinator::{
 use meridian_crdt::{Context, Row};
 use meridian_service::{CallContext, RequestError};
 use meridian_transport::Class;
-use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId, RowKey};
+use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId, ReadClass, RowKey};
 use meridian_wire::replica::PeerBody;
 
 use crate::catalog::TableRef;
@@ -26,6 +26,7 @@ type RunningGet = Running<GetMachine, GetAnswer>;
 #[derive(Clone, Debug)]
 pub(crate) struct ReadRow {
     pub(crate) row: RowKey,
+    pub(crate) class: ReadClass,
     pub(crate) epoch: Epoch,
 }
 
@@ -57,7 +58,8 @@ impl Inner {
         let mut actions = GetActions::new();
         let machine = GetMachine::start(&plan, options, &mut actions);
         let mut get = Running::new(machine, call.id);
-        let target = ReadRow { row, epoch: epoch_of(placement, self.dc) };
+        let (class, epoch) = (ReadClass::of(level), epoch_of(placement, self.dc));
+        let target = ReadRow { row, class, epoch };
         let number = self.exchanges.next_call();
         let actions = self.read_here(&mut get, &target, actions, now);
         if get.machine.is_done() {
@@ -194,7 +196,8 @@ impl Inner {
         if from == self.id {
             return Some(self.read_store(target, kind));
         }
-        let request = ReplicaRequest::Read { row: target.row.clone(), kind, epoch: target.epoch };
+        let ReadRow { row, class, epoch } = target.clone();
+        let request = ReplicaRequest::Read { row, kind, class, epoch };
         let message = crate::peer::encode(call, Some(get.trace), PeerBody::Request(request));
         let sent = self.send(from, Class::Foreground, message);
         sent.err().map(|_| GetEvent::SendRefused { to: from })

@@ -14,6 +14,7 @@ pub mod key;
 pub mod murmur3;
 pub mod mutation;
 pub mod place;
+pub mod standing;
 pub mod token;
 pub mod varint;
 
@@ -32,4 +33,5 @@ pub use key::{KeyError, Limits, TableName, TableNameError};
 pub use mutation::leave_out;
 pub use mutation::{Mutation, broken};
 pub use place::{RingPosition, RowKey};
+pub use standing::{Goods, PeerStanding, ReadClass, VnodeKind};
 pub use token::{Partitioner, Token};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use meridian_crdt::{Context, Row};
-use meridian_types::{ConsistencyLevel, KeyspaceId, NodeId, TableId};
+use meridian_types::{ConsistencyLevel, KeyspaceId, NodeId, ReadClass, TableId};
 use proptest::prelude::*;
 
 use super::*;
@@ -63,6 +63,7 @@ fn request(after: Option<RingPosition>, until: u64, limit: usize) -> PageRequest
         until,
         limit,
         prefix: Bytes::new(),
+        class: ReadClass::Local,
         kind: ReadKind::Data,
     }
 }

@@ -1,7 +1,7 @@
 //! The pull session: rule 7 of the design, step by step.
 
 use meridian_crdt::VnodeClock;
-use meridian_types::{KeyspaceId, Millis, Mutation, VnodeId, broken};
+use meridian_types::{KeyspaceId, Millis, Mutation, PeerStanding, VnodeId, broken};
 
 use crate::message::{PullPage, PullPosition, PullRequest, PulledRow};
 
@@ -61,10 +61,13 @@ pub enum PullAction {
         /// In a full pull: the span of which the puller's own other rows are joined too.
         sweep: Option<Sweep>,
     },
-    /// Join the peer's clock: every row behind it is joined. Then [`PullEvent::Joined`].
+    /// Join the peer's clock: every row behind it is joined. Also where it brings nothing: that the
+    /// pull came to its end may be what the puller lacks (rule 10). Then [`PullEvent::Joined`].
     JoinClock {
         /// The peer's clock as it was at the first page.
         clock: VnodeClock,
+        /// What the peer could prove then.
+        standing: PeerStanding,
         /// After a full pull: the dots of the puller's own entries go into its clock too, for what
         /// is still here now is known.
         own_entries: bool,
@@ -130,8 +133,8 @@ pub struct PullSession {
     options: PullOptions,
     /// The own clock at the start, the same for all pages.
     own: VnodeClock,
-    /// The peer's clock of the first page.
-    first: Option<VnodeClock>,
+    /// The peer's clock of the first page, and what it could prove then.
+    first: Option<(VnodeClock, PeerStanding)>,
     done: Pulled,
     state: State,
 }
@@ -236,13 +239,13 @@ impl PullSession {
     fn page_arrived(&mut self, page: PullPage, now: Millis, out: &mut Vec<PullAction>) {
         let State::Asking { after, .. } = &mut self.state else { return };
         let after = after.take();
-        let PullPage { clock, rows, next } = page;
+        let PullPage { clock, standing, rows, next } = page;
         self.done.pages += 1;
         if next.is_some() && next <= after {
             return self.end(Err(PullError::NoProgress { page: self.done.pages }), out);
         }
         if self.first.is_none() {
-            self.first = Some(clock.clone());
+            self.first = Some((clock.clone(), standing));
         }
         let full = self.options.kind == PullKind::Full;
         let sweep = full.then(|| Sweep { after, until: next.clone() });
@@ -260,13 +263,10 @@ impl PullSession {
         if let Some(next) = next.take().filter(|_| !broken(Mutation::JoinClockOfHalfPull)) {
             return self.ask(Some(next), now, out);
         }
-        let Some(clock) = self.first.take() else { return };
+        let Some((clock, standing)) = self.first.take() else { return };
         let own_entries = self.options.kind == PullKind::Full;
-        if !own_entries && clock.is_covered_by(&self.own) {
-            return self.end(Ok(self.done), out);
-        }
         self.state = State::JoiningClock;
-        out.push(PullAction::JoinClock { clock, own_entries });
+        out.push(PullAction::JoinClock { clock, standing, own_entries });
     }
 
     fn end(&mut self, result: Result<Pulled, PullError>, out: &mut Vec<PullAction>) {

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use meridian_crdt::{Actor, ConflictPolicy, Context, Delta, Dot, Entry, Row};
-use meridian_types::{Hlc, Incarnation, NodeId, TableId};
+use meridian_types::{Hlc, Incarnation, NodeId, TableId, VnodeKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -54,7 +54,8 @@ impl Replica {
         let pulled =
             PulledRow { table: TableId(1), key: Bytes::copy_from_slice(&[key]), row: row.clone() };
         let next = rows.next().is_some().then(|| position(key));
-        PullPage { clock: self.clock.clone(), rows: vec![pulled], next }
+        let standing = PeerStanding::SOUND;
+        PullPage { clock: self.clock.clone(), standing, rows: vec![pulled], next }
     }
 
     fn join(&mut self, rows: Vec<PulledRow>, coverage: &VnodeClock, sweep: Option<Sweep>) {
@@ -132,7 +133,7 @@ fn pull(
                 replicas[puller].join(rows, &coverage, sweep);
                 PullEvent::Joined
             }
-            PullAction::JoinClock { clock, own_entries } => {
+            PullAction::JoinClock { clock, own_entries, standing: _ } => {
                 replicas[puller].join_clock(&clock, own_entries);
                 PullEvent::Joined
             }
@@ -356,9 +357,30 @@ fn what_breaks_off_joins_no_clock() {
 }
 
 #[test]
-fn nothing_new_is_nothing_to_join() {
+fn a_pull_that_brings_nothing_says_what_its_peer_could_prove_all_the_same() {
     let (mut session, mut actions) = start();
     actions.clear();
-    session.step(PullEvent::PageArrived(PullPage::default()), Millis(100), &mut actions);
+    let standing = PeerStanding { loss: Incarnation(7), ..PeerStanding::SOUND };
+    let page = PullPage { standing, ..PullPage::default() };
+    session.step(PullEvent::PageArrived(page), Millis(100), &mut actions);
+    let clock = VnodeClock::default();
+    assert_eq!(actions, [PullAction::JoinClock { clock, standing, own_entries: false }]);
+    actions.clear();
+    session.step(PullEvent::Joined, Millis(100), &mut actions);
     assert_eq!(actions, [PullAction::Ended(Ok(Pulled { pages: 1, rows: 0 }))]);
+}
+
+#[test]
+fn what_a_peer_could_prove_is_that_of_the_first_page() {
+    let (mut session, mut actions) = start();
+    let standing = PeerStanding { kind: VnodeKind::Suspect, ..PeerStanding::SOUND };
+    for (standing, next) in [(standing, Some(1)), (PeerStanding::SOUND, None)] {
+        let page = PullPage { standing, rows: Vec::new(), ..page(next) };
+        session.step(PullEvent::PageArrived(page), Millis(100), &mut actions);
+    }
+    let told = actions.iter().find_map(|action| match action {
+        PullAction::JoinClock { standing, .. } => Some(*standing),
+        _ => None,
+    });
+    assert_eq!(told, Some(standing));
 }

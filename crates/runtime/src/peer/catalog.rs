@@ -18,10 +18,13 @@ impl Inner {
                 CatalogMessage::Digest(_) | CatalogMessage::Ask => {
                     CatalogReply::Catalog((*mine).clone())
                 }
-                CatalogMessage::Publish(theirs) => match inner.join_catalog(&theirs) {
-                    Ok(_) => CatalogReply::Joined,
-                    Err(error) => CatalogReply::Refused(error.to_string()),
-                },
+                CatalogMessage::Publish(theirs)
+                | CatalogMessage::Created { catalog: theirs, .. } => {
+                    match inner.join_catalog(&theirs) {
+                        Ok(_) => CatalogReply::Joined,
+                        Err(error) => CatalogReply::Refused(error.to_string()),
+                    }
+                }
             };
             inner.send_back(asker, PeerBody::CatalogReply(reply));
         });

@@ -92,7 +92,9 @@ impl Inner {
         }
         match request {
             ReplicaRequest::Write(write) => self.take_copy(asker, write),
-            ReplicaRequest::Read { row, kind, epoch: _ } => self.read_copy(asker, &row, kind),
+            ReplicaRequest::Read { row, kind, class: _, epoch: _ } => {
+                self.read_copy(asker, &row, kind)
+            }
             ReplicaRequest::Join { row, version, coverage, epoch: _ } => {
                 self.join_copy(asker, &row, &version, &coverage);
             }

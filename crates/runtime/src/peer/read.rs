@@ -34,7 +34,8 @@ impl Inner {
     }
 
     pub(crate) fn read_page(&self, request: &PageRequest) -> ReplicaReply {
-        let PageRequest { keyspace: _, table, after, until, limit, prefix, kind } = request;
+        let PageRequest { keyspace: _, table, after, until, limit, prefix, kind, class: _ } =
+            request;
         let page = match self.store.page(*table, after.as_ref(), *until, *limit, prefix) {
             Ok(page) => page,
             Err(error) => return ReplicaReply::Refused(self.refusal(&error)),

@@ -24,8 +24,10 @@ pub(super) async fn compare(
     let digest = combined_digest(mine.iter().copied());
     let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps });
     match inner.ask(peer, Class::Background, None, body, TIMEOUT_MS).await {
-        Ok(PeerBody::RepairReply(RepairReply::Same)) => Some(Vec::new()),
-        Ok(PeerBody::RepairReply(RepairReply::Differs(theirs))) => Some(differing(&mine, &theirs)),
+        Ok(PeerBody::RepairReply(RepairReply::Same { .. })) => Some(Vec::new()),
+        Ok(PeerBody::RepairReply(RepairReply::Differs { digests, .. })) => {
+            Some(differing(&mine, &digests))
+        }
         _ => None,
     }
 }

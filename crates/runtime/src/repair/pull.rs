@@ -47,7 +47,7 @@ pub(super) async fn pull(
                 };
                 joined_event(inner.off_thread(join).await)
             }
-            PullAction::JoinClock { clock, own_entries: _ } => {
+            PullAction::JoinClock { clock, standing: _, own_entries: _ } => {
                 let join = move |inner: &Arc<Inner>| {
                     inner.store.join_clock(keyspace, vnode, &clock).map_err(|e| e.to_string())
                 };

@@ -7,7 +7,7 @@ use meridian_repair::combined_digest;
 use meridian_repair::message::{
     PullPage, PullPosition, PullRequest, PulledRow, RepairReply, RepairRequest,
 };
-use meridian_types::{KeyspaceId, NodeId};
+use meridian_types::{KeyspaceId, NodeId, PeerStanding};
 use meridian_wire::replica::PeerBody;
 
 use super::PAGE_BYTES;
@@ -44,9 +44,9 @@ impl Inner {
         let vnodes = self.shared_vnodes(keyspace, peer);
         let mine = self.store.clock_digests(keyspace, &vnodes);
         if combined_digest(mine.iter().copied()) == digest {
-            return RepairReply::Same;
+            return RepairReply::Same { unsound: Vec::new() };
         }
-        RepairReply::Differs(mine)
+        RepairReply::Differs { digests: mine, unsound: Vec::new() }
     }
 
     fn serve_pull(&self, request: &PullRequest) -> RepairReply {
@@ -56,6 +56,7 @@ impl Inner {
         match self.store.pull_page(*keyspace, *vnode, clock, after, *full, bytes) {
             Ok(page) => RepairReply::Page(PullPage {
                 clock: (*page.clock).clone(),
+                standing: PeerStanding::SOUND,
                 rows: page
                     .rows
                     .into_iter()

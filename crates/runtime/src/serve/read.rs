@@ -11,7 +11,7 @@ use meridian_service::{
     CallContext, Get, GetOutcome, Outcome, ReadValue, ReplicaRow, RequestError,
 };
 use meridian_transport::Class;
-use meridian_types::{Epoch, NodeId, RowKey};
+use meridian_types::{Epoch, NodeId, ReadClass, RowKey};
 use meridian_wire::replica::PeerBody;
 
 use crate::catalog::TableRef;
@@ -94,7 +94,8 @@ impl Inner {
         if node == self.id {
             return self.store.read(&row).map_err(|error| error.to_string());
         }
-        let request = ReplicaRequest::Read { row, kind: ReadKind::Data, epoch };
+        let request =
+            ReplicaRequest::Read { row, kind: ReadKind::Data, class: ReadClass::One, epoch };
         let body = PeerBody::Request(request);
         let timeout = millis(context.timeout);
         match self.ask(node, Class::Control, Some(context.id), body, timeout).await {

@@ -12,7 +12,7 @@ use meridian_coordinator::message::{PageRequest, ReadKind};
 use meridian_coordinator::page::PageItem;
 use meridian_crdt::Row;
 use meridian_service::{CallContext, Outcome, RequestError, Scan, ScanOutcome, ScanRow};
-use meridian_types::RingPosition;
+use meridian_types::{ReadClass, RingPosition};
 
 use super::Budget;
 use super::batch::KEYS_AT_ONCE;
@@ -93,6 +93,7 @@ impl Inner {
             limit: wanted + 1,
             prefix: scan.prefix.clone(),
             kind: ReadKind::Data,
+            class: ReadClass::of(scan.consistency),
         };
         let mut page = self.page_of(context, table, segment, request, scan.consistency).await?;
         progress.examined += page.items.len();

@@ -12,89 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use meridian_types::{Goods, PeerStanding, ReadClass, VnodeKind};
 use meridian_types::{Incarnation, NodeId};
 
 mod record;
-
-/// What a replica can prove of a vnode. Stored and sent: do not renumber.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum VnodeKind {
-    /// It has everything that its clock claims, and everything that it ever acknowledged.
-    Sound = 0,
-    /// It may have lost the tail of its log: all that it has is true, of an earlier time.
-    Suspect = 1,
-    /// It has nothing, and cannot prove that it never had: a new replica, or a wiped one.
-    Fresh = 2,
-    /// It lost more than a tail: an old copy was put back, or a part cannot be read.
-    Rebuilding = 3,
-}
-
-impl VnodeKind {
-    const ALL: [Self; 4] = [Self::Sound, Self::Suspect, Self::Fresh, Self::Rebuilding];
-
-    /// The kind with a number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
-    }
-
-    /// Whether only full pulls end it.
-    #[must_use]
-    pub const fn is_unproven(self) -> bool {
-        matches!(self, Self::Fresh | Self::Rebuilding)
-    }
-}
-
-/// What a read waits for, as far as it matters to a replica that may have lost something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ReadClass {
-    /// ONE, `LOCAL_ONE`: any replica.
-    One,
-    /// `LOCAL_QUORUM`, and each datacenter's part of `EACH_QUORUM`.
-    Local,
-    /// QUORUM.
-    Global,
-    /// TWO, THREE, ALL.
-    All,
-}
-
-impl ReadClass {
-    const ALL: [Self; 4] = [Self::One, Self::Local, Self::Global, Self::All];
-
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// The classes of reads that a replica may be counted in. Stored and sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Goods(u8);
-
-impl Goods {
-    /// Good for nothing.
-    pub const NONE: Self = Self(0);
-    /// Good for every read.
-    pub const EVERY: Self = Self(0b1111);
-
-    /// Whether a class is among them.
-    #[must_use]
-    pub const fn has(self, class: ReadClass) -> bool {
-        self.0 & class.bit() != 0
-    }
-
-    /// As a number: a bit a class.
-    #[must_use]
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// From a number; bits that name no class are an error.
-    #[must_use]
-    pub const fn from_bits(bits: u8) -> Option<Self> {
-        if bits <= Self::EVERY.0 { Some(Self(bits)) } else { None }
-    }
-}
 
 /// The other replicas of a vnode in the present layout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,17 +24,6 @@ pub struct OtherReplicas {
     pub local: BTreeSet<NodeId>,
     /// Those of all datacenters.
     pub all: BTreeSet<NodeId>,
-}
-
-/// What a peer says of itself with the first answer of a pull: of one instant with its clock there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerStanding {
-    /// Its state.
-    pub kind: VnodeKind,
-    /// The reads that it is good for.
-    pub goods: Goods,
-    /// The incarnation under which it found its last loss; 0: none ever.
-    pub loss: Incarnation,
 }
 
 /// A pull that has ended: its rows and then its clock are joined.
@@ -215,8 +125,7 @@ impl VnodeState {
             scope.iter().all(|peer| self.pulled.contains_key(peer))
                 || scope.iter().filter(good).count() >= needed
         };
-        let classes = ReadClass::ALL.iter().filter(|class| is_good(class));
-        Goods(classes.fold(0, |bits, class| bits | class.bit()))
+        ReadClass::EVERY.into_iter().filter(is_good).collect()
     }
 
     /// The replicas that must still be pulled from: in full where it is fresh or rebuilding.
@@ -313,7 +222,7 @@ impl Standing {
             VnodeKind::Sound | VnodeKind::Suspect => true,
             VnodeKind::Fresh | VnodeKind::Rebuilding => state.found_sound || state.accepted,
         };
-        Self(state.kind as u8 | if shown { SHOWN } else { 0 } | goods.0 << GOODS_AT)
+        Self(state.kind as u8 | if shown { SHOWN } else { 0 } | goods.bits() << GOODS_AT)
     }
 
     /// As one byte, to be kept where reads look.
@@ -331,13 +240,13 @@ impl Standing {
     /// The state.
     #[must_use]
     pub fn kind(self) -> VnodeKind {
-        VnodeKind::ALL[usize::from(self.0 & KIND_BITS)]
+        VnodeKind::EVERY[usize::from(self.0 & KIND_BITS)]
     }
 
     /// The reads that it is good for.
     #[must_use]
-    pub const fn goods(self) -> Goods {
-        Goods(self.0 >> GOODS_AT & Goods::EVERY.0)
+    pub fn goods(self) -> Goods {
+        Goods::from_bits(self.0 >> GOODS_AT & Goods::EVERY.bits()).unwrap_or(Goods::NONE)
     }
 
     /// Whether it may answer a read of this class. One that may have lost only a tail answers ONE

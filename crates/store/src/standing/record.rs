@@ -38,7 +38,7 @@ impl VnodeState {
         put_u64(&mut out, self.pulled.len() as u64);
         for (node, goods) in &self.pulled {
             put_u64(&mut out, u64::from(node.0));
-            out.push(goods.0);
+            out.push(goods.bits());
         }
         out
     }

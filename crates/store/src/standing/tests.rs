@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NOW_AND_EVER: [ReadClass; 4] = ReadClass::ALL;
+const NOW_AND_EVER: [ReadClass; 4] = ReadClass::EVERY;
 
 fn nodes(numbers: &[u32]) -> BTreeSet<NodeId> {
     numbers.iter().copied().map(NodeId).collect()
@@ -226,12 +226,12 @@ proptest! {
         let mut state = suspect();
         for (node, bits) in pulls {
             let goods = Goods::from_bits(bits).unwrap();
-            if state.pulled.get(&NodeId(node)).is_some_and(|known| goods.0 & known.0 != known.0) {
+            if state.pulled.get(&NodeId(node)).is_some_and(|known| goods.bits() & known.bits() != known.bits()) {
                 continue;
             }
             let before = state.goods(&six);
             pulled(&mut state, node, PeerStanding { goods, ..sound() }, false);
-            prop_assert_eq!(state.goods(&six).0 & before.0, before.0);
+            prop_assert_eq!(state.goods(&six).bits() & before.bits(), before.bits());
         }
     }
 
@@ -246,7 +246,7 @@ proptest! {
         let goods = Goods::from_bits(bits).unwrap();
         let standing = Standing::from_byte(Standing::new(&state, goods).to_byte());
         prop_assert_eq!((standing.kind(), standing.goods()), (kind, goods));
-        for class in ReadClass::ALL {
+        for class in ReadClass::EVERY {
             let shown = !kind.is_unproven() || found || accepted;
             let at_once = kind == VnodeKind::Suspect && class == ReadClass::One;
             prop_assert_eq!(standing.answers(class), at_once || shown && goods.has(class));

@@ -1,6 +1,6 @@
 //! Catalogs between nodes.
 
-use meridian_types::{Catalog, KeyspaceDef, TableDef};
+use meridian_types::{Catalog, KeyspaceDef, KeyspaceId, TableDef};
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -65,6 +65,10 @@ impl From<&CatalogMessage> for v1::CatalogMessage {
     fn from(message: &CatalogMessage) -> Self {
         let message = match message {
             CatalogMessage::Publish(catalog) => Said::Publish(catalog.into()),
+            CatalogMessage::Created { catalog, keyspace } => {
+                let catalog = Some(catalog.into());
+                Said::Created(v1::CreatedKeyspace { catalog, keyspace: keyspace.0 })
+            }
             CatalogMessage::Digest(digest) => Said::Digest((*digest).into()),
             CatalogMessage::Ask => Said::Ask(v1::Nothing {}),
         };
@@ -78,6 +82,10 @@ impl TryFrom<v1::CatalogMessage> for CatalogMessage {
     fn try_from(message: v1::CatalogMessage) -> Result<Self, WireFault> {
         Ok(match required(message.message, "message about the catalog")? {
             Said::Publish(catalog) => Self::Publish(catalog.try_into()?),
+            Said::Created(created) => Self::Created {
+                catalog: required(created.catalog.map(Catalog::try_from).transpose()?, "catalog")?,
+                keyspace: KeyspaceId(created.keyspace),
+            },
             Said::Digest(digest) => Self::Digest(digest.into()),
             Said::Ask(v1::Nothing {}) => Self::Ask,
         })

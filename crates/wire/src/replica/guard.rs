@@ -55,7 +55,7 @@ const MESSAGE: Shape = Shape(&[
     ),
     (4, Shape(&[(5, Shape(&[(1, LEAF)])), (6, CLIENT_OUTCOME)])),
     (6, Shape(&[(3, Shape(&[(2, LEAF)]))])),
-    (7, Shape(&[(1, CATALOG)])),
+    (7, Shape(&[(1, CATALOG), (4, Shape(&[(1, CATALOG)]))])),
     (8, Shape(&[(3, CATALOG)])),
 ]);
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use meridian_coordinator::message::{ReplicaReply, ReplicaRequest};
 use meridian_repair::message::{RepairReply, RepairRequest};
 use meridian_types::varint::DecodeError;
-use meridian_types::{Catalog, RequestId};
+use meridian_types::{Catalog, KeyspaceId, RequestId};
 use prost::Message;
 
 use crate::v1;
@@ -68,6 +68,14 @@ pub enum PeerBody {
 pub enum CatalogMessage {
     /// Join this one.
     Publish(Catalog),
+    /// Join this one, and know that a keyspace of it was created just now, by the sender: who did
+    /// not know it before has lost nothing of it.
+    Created {
+        /// The catalog.
+        catalog: Catalog,
+        /// The keyspace.
+        keyspace: KeyspaceId,
+    },
     /// The sender's catalog has this digest: [`catalog_digest`].
     Digest(u128),
     /// Send yours.

@@ -5,7 +5,7 @@ use meridian_coordinator::message::ReadKind;
 use meridian_crdt::{Context, Delta, Row, VnodeClock};
 use meridian_types::varint::DecodeError;
 use meridian_types::{
-    BatchId, KeyspaceId, RequestId, RingPosition, RowKey, TableId, VnodeId, WriteId,
+    BatchId, KeyspaceId, ReadClass, RequestId, RingPosition, RowKey, TableId, VnodeId, WriteId,
 };
 
 use super::WireFault;
@@ -127,6 +127,31 @@ impl TryFrom<v1::ReadKind> for ReadKind {
             v1::ReadKind::Data => Ok(Self::Data),
             v1::ReadKind::Digest => Ok(Self::Digest),
             v1::ReadKind::Unspecified => Err(WireFault::Missing("kind of read")),
+        }
+    }
+}
+
+impl From<ReadClass> for v1::ReadClass {
+    fn from(class: ReadClass) -> Self {
+        match class {
+            ReadClass::One => Self::One,
+            ReadClass::Local => Self::Local,
+            ReadClass::Global => Self::Global,
+            ReadClass::All => Self::All,
+        }
+    }
+}
+
+impl TryFrom<v1::ReadClass> for ReadClass {
+    type Error = WireFault;
+
+    fn try_from(class: v1::ReadClass) -> Result<Self, WireFault> {
+        match class {
+            v1::ReadClass::One => Ok(Self::One),
+            v1::ReadClass::Local => Ok(Self::Local),
+            v1::ReadClass::Global => Ok(Self::Global),
+            v1::ReadClass::All => Ok(Self::All),
+            v1::ReadClass::Unspecified => Err(WireFault::Missing("class of a read")),
         }
     }
 }

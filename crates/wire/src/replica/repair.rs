@@ -4,7 +4,7 @@ use bytes::Bytes;
 use meridian_repair::message::{
     PullPage, PullPosition, PullRequest, PulledRow, RepairReply, RepairRequest,
 };
-use meridian_types::{KeyspaceId, TableId, VnodeId};
+use meridian_types::{Goods, Incarnation, KeyspaceId, PeerStanding, TableId, VnodeId, VnodeKind};
 
 use super::WireFault;
 use super::parts::{clock, required, row, size};
@@ -14,6 +14,9 @@ use crate::v1::repair_request::Request;
 
 /// Bytes of one digest.
 const DIGEST_BYTES: usize = 16;
+
+/// Bytes of what a peer says of one vnode: kind, reads, loss.
+const STANDING_BYTES: usize = 10;
 
 impl From<&RepairRequest> for v1::RepairRequest {
     fn from(request: &RepairRequest) -> Self {
@@ -75,8 +78,12 @@ impl From<v1::PullPosition> for PullPosition {
 impl From<&RepairReply> for v1::RepairReply {
     fn from(reply: &RepairReply) -> Self {
         let reply = match reply {
-            RepairReply::Same => Reply::Same(v1::Nothing {}),
-            RepairReply::Differs(digests) => Reply::Differs(digests_of(digests)),
+            RepairReply::Same { unsound } => {
+                Reply::Same(v1::ClocksSame { unsound: unsound_of(unsound) })
+            }
+            RepairReply::Differs { digests, unsound } => {
+                Reply::Differs(digests_of(digests, unsound))
+            }
             RepairReply::Page(page) => Reply::Page(page.into()),
             RepairReply::Refused(why) => Reply::Refused(why.clone()),
         };
@@ -89,8 +96,11 @@ impl TryFrom<v1::RepairReply> for RepairReply {
 
     fn try_from(reply: v1::RepairReply) -> Result<Self, WireFault> {
         Ok(match reply.reply.ok_or(WireFault::Missing("repair reply"))? {
-            Reply::Same(v1::Nothing {}) => Self::Same,
-            Reply::Differs(digests) => Self::Differs(vnodes_of(&digests)?),
+            Reply::Same(same) => Self::Same { unsound: standings_of(same.unsound)? },
+            Reply::Differs(differs) => Self::Differs {
+                digests: vnodes_of(&differs)?,
+                unsound: standings_of(differs.unsound)?,
+            },
             Reply::Page(page) => Self::Page(page.try_into()?),
             Reply::Refused(why) => Self::Refused(why),
         })
@@ -98,13 +108,66 @@ impl TryFrom<v1::RepairReply> for RepairReply {
 }
 
 /// Two flat arrays: a node compares tens of thousands of vnodes at once.
-fn digests_of(digests: &[(VnodeId, u128)]) -> v1::ClockDigests {
+fn digests_of(
+    digests: &[(VnodeId, u128)],
+    unsound: &[(VnodeId, PeerStanding)],
+) -> v1::ClockDigests {
     let mut bytes = Vec::with_capacity(digests.len() * DIGEST_BYTES);
     for (_, digest) in digests {
         bytes.extend_from_slice(&digest.to_be_bytes());
     }
     let vnodes = digests.iter().map(|(vnode, _)| vnode.0).collect();
-    v1::ClockDigests { vnodes, digests: Bytes::from(bytes) }
+    v1::ClockDigests { vnodes, digests: Bytes::from(bytes), unsound: unsound_of(unsound) }
+}
+
+fn unsound_of(unsound: &[(VnodeId, PeerStanding)]) -> Option<v1::Unsound> {
+    if unsound.is_empty() {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(unsound.len() * STANDING_BYTES);
+    for (_, standing) in unsound {
+        bytes.extend_from_slice(&[standing.kind as u8, standing.goods.bits()]);
+        bytes.extend_from_slice(&standing.loss.0.to_be_bytes());
+    }
+    let vnodes = unsound.iter().map(|(vnode, _)| vnode.0).collect();
+    Some(v1::Unsound { vnodes, standings: Bytes::from(bytes) })
+}
+
+fn standings_of(unsound: Option<v1::Unsound>) -> Result<Vec<(VnodeId, PeerStanding)>, WireFault> {
+    let Some(v1::Unsound { vnodes, standings }) = unsound else { return Ok(Vec::new()) };
+    let (each, rest) = standings.as_chunks::<STANDING_BYTES>();
+    if each.len() != vnodes.len() || !rest.is_empty() {
+        let (vnodes, bytes) = (vnodes.len(), standings.len());
+        let why = format!("{bytes} bytes for {vnodes} vnodes; {STANDING_BYTES} each are needed");
+        return Err(WireFault::Invalid { field: "standings", why });
+    }
+    let one = |(vnode, bytes): (u32, &[u8; STANDING_BYTES])| {
+        let [kind, goods, loss @ ..] = bytes;
+        Ok((VnodeId(vnode), standing(*kind, *goods, u64::from_be_bytes(*loss))?))
+    };
+    vnodes.into_iter().zip(each).map(one).collect()
+}
+
+fn standing(kind: u8, goods: u8, loss: u64) -> Result<PeerStanding, WireFault> {
+    let kind = VnodeKind::from_number(kind).ok_or(WireFault::Missing("kind of a vnode"))?;
+    let goods = Goods::from_bits(goods).ok_or(WireFault::Missing("reads of a vnode"))?;
+    Ok(PeerStanding { kind, goods, loss: Incarnation(loss) })
+}
+
+impl From<&PeerStanding> for v1::Standing {
+    fn from(standing: &PeerStanding) -> Self {
+        let PeerStanding { kind, goods, loss } = standing;
+        Self { kind: *kind as u32, goods: goods.bits().into(), loss: loss.0 }
+    }
+}
+
+impl TryFrom<v1::Standing> for PeerStanding {
+    type Error = WireFault;
+
+    fn try_from(said: v1::Standing) -> Result<Self, WireFault> {
+        let byte = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+        standing(byte(said.kind), byte(said.goods), said.loss)
+    }
 }
 
 fn vnodes_of(digests: &v1::ClockDigests) -> Result<Vec<(VnodeId, u128)>, WireFault> {
@@ -127,6 +190,7 @@ impl From<&PullPage> for v1::PulledPage {
         };
         Self {
             clock: page.clock.to_bytes().into(),
+            standing: Some((&page.standing).into()),
             rows: page.rows.iter().map(one).collect(),
             next: page.next.as_ref().map(Into::into),
         }
@@ -141,6 +205,11 @@ impl TryFrom<v1::PulledPage> for PullPage {
             Ok(PulledRow { table: TableId(one.table), key: one.key, row: row(&one.row)? })
         };
         let rows: Result<_, WireFault> = page.rows.into_iter().map(one).collect();
-        Ok(Self { clock: clock(&page.clock)?, rows: rows?, next: page.next.map(Into::into) })
+        Ok(Self {
+            clock: clock(&page.clock)?,
+            standing: page.standing.ok_or(WireFault::Missing("standing of a peer"))?.try_into()?,
+            rows: rows?,
+            next: page.next.map(Into::into),
+        })
     }
 }

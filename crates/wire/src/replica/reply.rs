@@ -112,6 +112,7 @@ impl From<&Refusal> for v1::Refusal {
                 Why::StaleEpoch(v1::refusal::StaleEpoch { asked: asked.0, has: has.0 })
             }
             Refusal::DeadlinePassed => Why::DeadlinePassed(v1::Nothing {}),
+            Refusal::Rebuilding => Why::Rebuilding(v1::Nothing {}),
             Refusal::Malformed(why) => Why::Malformed(why.clone()),
             Refusal::GivenUp => Why::GivenUp(v1::Nothing {}),
         };
@@ -134,6 +135,7 @@ impl TryFrom<v1::Refusal> for Refusal {
                 Self::StaleEpoch { asked: Epoch(asked), has: Epoch(has) }
             }
             Why::DeadlinePassed(v1::Nothing {}) => Self::DeadlinePassed,
+            Why::Rebuilding(v1::Nothing {}) => Self::Rebuilding,
             Why::Malformed(why) => Self::Malformed(why),
             Why::GivenUp(v1::Nothing {}) => Self::GivenUp,
         })

@@ -14,10 +14,11 @@ impl From<&ReplicaRequest> for v1::ReplicaRequest {
     fn from(request: &ReplicaRequest) -> Self {
         let kind = match request {
             ReplicaRequest::Write(write) => Kind::Write(write.into()),
-            ReplicaRequest::Read { row, kind, epoch } => Kind::Read(v1::ReadRow {
+            ReplicaRequest::Read { row, kind, class, epoch } => Kind::Read(v1::ReadRow {
                 row: Some(row.into()),
                 kind: v1::ReadKind::from(*kind).into(),
                 epoch: epoch.0,
+                class: v1::ReadClass::from(*class).into(),
             }),
             ReplicaRequest::Join { row, version, coverage, epoch } => Kind::Join(v1::JoinRow {
                 row: Some(row.into()),
@@ -54,6 +55,7 @@ impl TryFrom<v1::ReplicaRequest> for ReplicaRequest {
             Kind::Write(write) => Self::Write(write.try_into()?),
             Kind::Read(read) => Self::Read {
                 kind: read.kind().try_into()?,
+                class: read.class().try_into()?,
                 row: required(read.row, "row of a read")?,
                 epoch: Epoch(read.epoch),
             },
@@ -150,6 +152,7 @@ impl From<&PageRequest> for v1::ReadPage {
             limit: page.limit as u64,
             prefix: page.prefix.clone(),
             kind: v1::ReadKind::from(page.kind).into(),
+            class: v1::ReadClass::from(page.class).into(),
         }
     }
 }
@@ -160,6 +163,7 @@ impl TryFrom<v1::ReadPage> for PageRequest {
     fn try_from(page: v1::ReadPage) -> Result<Self, WireFault> {
         Ok(Self {
             kind: page.kind().try_into()?,
+            class: page.class().try_into()?,
             keyspace: KeyspaceId(page.keyspace),
             table: TableId(page.table),
             after: page.after.map(Into::into),

@@ -4,10 +4,14 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use meridian_coordinator::message::{LoggedBatch, NamedWrite, Refusal, Reserve, VnodeDot, Written};
+use meridian_coordinator::message::{
+    LoggedBatch, NamedWrite, ReadKind, Refusal, ReplicaRequest, Reserve, VnodeDot, Written,
+};
 use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
+use meridian_repair::message::PullPage;
 use meridian_types::{
-    BatchId, Epoch, Hlc, Incarnation, KeptAs, KeyspaceId, NodeId, RowKey, TableId, VnodeId, WriteId,
+    BatchId, Epoch, Goods, Hlc, Incarnation, KeptAs, KeyspaceId, NodeId, PeerStanding, ReadClass,
+    RowKey, TableId, VnodeId, VnodeKind, WriteId,
 };
 
 use super::strategies::{a_catalog, a_multi_get, a_write};
@@ -75,13 +79,49 @@ fn a_row_with_its_clock() {
 }
 
 #[test]
+fn a_read_says_what_it_waits_for() {
+    let row = RowKey {
+        keyspace: KeyspaceId(1),
+        table: TableId(2),
+        vnode: VnodeId(3),
+        key: Bytes::from_static(b"k"),
+    };
+    let (kind, class, epoch) = (ReadKind::Digest, ReadClass::Global, Epoch(1));
+    golden(
+        PeerBody::Request(ReplicaRequest::Read { row, kind, class, epoch }),
+        "08ac021a1312110a0908011002180322016b100218012003",
+    );
+    golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::Rebuilding)), "08ac0222043a026a00");
+}
+
+#[test]
 fn a_comparison_of_clocks() {
     let compare = |gaps| RepairRequest::Compare { keyspace: KeyspaceId(1), digest: 5, gaps };
     golden(PeerBody::Repair(compare(false)), "08ac022a0f0a0d08011209110500000000000000");
     golden(PeerBody::Repair(compare(true)), "08ac022a110a0f080112091105000000000000001801");
-    let differs = RepairReply::Differs(vec![(VnodeId(1), 2), (VnodeId(300), 4)]);
+    let digests = vec![(VnodeId(1), 2), (VnodeId(300), 4)];
+    let standing = PeerStanding {
+        kind: VnodeKind::Suspect,
+        goods: Goods::from_bits(3).unwrap(),
+        loss: Incarnation(7),
+    };
+    let unsound = vec![(VnodeId(300), standing)];
     golden(
-        PeerBody::RepairReply(differs),
+        PeerBody::RepairReply(RepairReply::Same { unsound: unsound.clone() }),
+        "08ac0232140a120a100a02ac02120a01030000000000000007",
+    );
+    golden(PeerBody::RepairReply(RepairReply::Same { unsound: Vec::new() }), "08ac0232020a00");
+    let page = PullPage { standing, ..PullPage::default() };
+    golden(
+        PeerBody::RepairReply(RepairReply::Page(page)),
+        "08ac0232151a130a020100220d08011003190700000000000000",
+    );
+    golden(
+        PeerBody::RepairReply(RepairReply::Differs { digests: digests.clone(), unsound }),
+        "08ac02323b12390a0301ac02122000000000000000000000000000000002000000000000000000000000000000041a100a02ac02120a01030000000000000007",
+    );
+    golden(
+        PeerBody::RepairReply(RepairReply::Differs { digests, unsound: Vec::new() }),
         "08ac02322912270a0301ac0212200000000000000000000000000000000200000000000000000000000000000004",
     );
 }

@@ -18,9 +18,9 @@ use meridian_service::{
 };
 use meridian_types::catalog::Version;
 use meridian_types::{
-    BatchId, ConflictPolicy, ConsistencyLevel, Epoch, Hlc, Incarnation, KeptAs, KeyspaceId, Millis,
-    NodeId, RingPosition, RowKey, StampTooFarAhead, TableId, TableName, TableOptions, VnodeId,
-    WriteId,
+    BatchId, ConflictPolicy, ConsistencyLevel, Epoch, Goods, Hlc, Incarnation, KeptAs, KeyspaceId,
+    Millis, NodeId, PeerStanding, ReadClass, RingPosition, RowKey, StampTooFarAhead, TableId,
+    TableName, TableOptions, VnodeId, VnodeKind, WriteId,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -85,6 +85,20 @@ fn kind() -> impl Strategy<Value = ReadKind> {
     prop_oneof![Just(ReadKind::Data), Just(ReadKind::Digest)]
 }
 
+fn class() -> impl Strategy<Value = ReadClass> {
+    proptest::sample::select(&ReadClass::EVERY[..])
+}
+
+fn standing() -> impl Strategy<Value = PeerStanding> {
+    (proptest::sample::select(&VnodeKind::EVERY[..]), 0u8..16, any::<u64>()).prop_map(
+        |(kind, goods, loss)| PeerStanding {
+            kind,
+            goods: Goods::from_bits(goods).unwrap(),
+            loss: Incarnation(loss),
+        },
+    )
+}
+
 fn write() -> impl Strategy<Value = WriteDelta> {
     let delta = (entry(), context()).prop_map(|(entry, context)| Delta { entry, context });
     (row_key(), delta, option::of(any::<[u8; 16]>()), vec(any::<u32>(), 0..4), any::<(u32, u64)>())
@@ -100,8 +114,8 @@ fn write() -> impl Strategy<Value = WriteDelta> {
 }
 
 fn page_request() -> impl Strategy<Value = PageRequest> {
-    (any::<(u32, u32, u64, usize)>(), option::of(position()), bytes(), kind()).prop_map(
-        |((keyspace, table, until, limit), after, prefix, kind)| PageRequest {
+    (any::<(u32, u32, u64, usize)>(), option::of(position()), bytes(), kind(), class()).prop_map(
+        |((keyspace, table, until, limit), after, prefix, kind, class)| PageRequest {
             keyspace: KeyspaceId(keyspace),
             table: TableId(table),
             after,
@@ -109,6 +123,7 @@ fn page_request() -> impl Strategy<Value = PageRequest> {
             limit,
             prefix,
             kind,
+            class,
         },
     )
 }
@@ -128,10 +143,8 @@ fn intent() -> impl Strategy<Value = Intent> {
 fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
     prop_oneof![
         write().prop_map(ReplicaRequest::Write),
-        (row_key(), kind(), any::<u64>()).prop_map(|(row, kind, epoch)| ReplicaRequest::Read {
-            row,
-            kind,
-            epoch: Epoch(epoch)
+        (row_key(), kind(), class(), any::<u64>()).prop_map(|(row, kind, class, epoch)| {
+            ReplicaRequest::Read { row, kind, class, epoch: Epoch(epoch) }
         }),
         (row_key(), row(), context(), any::<u64>()).prop_map(|(row, version, coverage, epoch)| {
             ReplicaRequest::Join { row, version, coverage, epoch: Epoch(epoch) }
@@ -397,6 +410,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         }),
         any::<(u64, u64)>()
             .prop_map(|(asked, has)| Refusal::StaleEpoch { asked: Epoch(asked), has: Epoch(has) }),
+        Just(Refusal::Rebuilding),
         text().prop_map(Refusal::Malformed),
         Just(Refusal::GivenUp),
     ]
@@ -456,6 +470,10 @@ fn repair_request() -> impl Strategy<Value = RepairRequest> {
     ]
 }
 
+fn unsound() -> impl Strategy<Value = Vec<(VnodeId, PeerStanding)>> {
+    vec((any::<u32>().prop_map(VnodeId), standing()), 0..5)
+}
+
 fn repair_reply() -> impl Strategy<Value = RepairReply> {
     let pulled = (any::<u32>(), bytes(), row()).prop_map(|(table, key, row)| PulledRow {
         table: TableId(table),
@@ -463,13 +481,16 @@ fn repair_reply() -> impl Strategy<Value = RepairReply> {
         row,
     });
     prop_oneof![
-        Just(RepairReply::Same),
-        vec(any::<(u32, u128)>(), 0..5).prop_map(|digests| {
+        unsound().prop_map(|unsound| RepairReply::Same { unsound }),
+        (vec(any::<(u32, u128)>(), 0..5), unsound()).prop_map(|(digests, unsound)| {
             let one = |(vnode, digest)| (VnodeId(vnode), digest);
-            RepairReply::Differs(digests.into_iter().map(one).collect())
+            RepairReply::Differs { digests: digests.into_iter().map(one).collect(), unsound }
         }),
-        (clock(), vec(pulled, 0..4), option::of(pull_position()))
-            .prop_map(|(clock, rows, next)| RepairReply::Page(PullPage { clock, rows, next })),
+        (clock(), standing(), vec(pulled, 0..4), option::of(pull_position())).prop_map(
+            |(clock, standing, rows, next)| {
+                RepairReply::Page(PullPage { clock, standing, rows, next })
+            }
+        ),
         text().prop_map(RepairReply::Refused),
     ]
 }
@@ -484,6 +505,10 @@ fn body() -> impl Strategy<Value = PeerBody> {
             (0usize..4).prop_map(|tables| CatalogMessage::Publish(a_catalog(tables))),
             any::<u128>().prop_map(CatalogMessage::Digest),
             Just(CatalogMessage::Ask),
+            (0usize..4, any::<u32>()).prop_map(|(tables, keyspace)| CatalogMessage::Created {
+                catalog: a_catalog(tables),
+                keyspace: KeyspaceId(keyspace),
+            }),
         ].prop_map(PeerBody::Catalog),
         1 => prop_oneof![
             Just(CatalogReply::Joined),
