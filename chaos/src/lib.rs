@@ -17,6 +17,7 @@
 
 pub mod check;
 pub mod fault;
+pub mod figures;
 pub mod history;
 pub mod parallel;
 mod proxy;

@@ -15,6 +15,7 @@
 
 mod cluster;
 mod faults;
+mod inspect;
 mod lives;
 mod log;
 mod machine;
@@ -22,6 +23,7 @@ mod record;
 mod state;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,6 +46,7 @@ use lives::Birth;
 use log::Due;
 use machine::{Clocks, Machine};
 pub(crate) use record::Record;
+pub use traffic::{Crossed, Traffic};
 
 /// When clients begin: links are up by then.
 const CLIENTS_BEGIN: Micros = Micros::from_millis(400);

@@ -10,6 +10,7 @@ use meridian_types::{KeyspaceId, NodeId, TableId, VnodeId, WriteId};
 use meridian_wire::replica::{PeerBody, PeerMessage};
 use parking_lot::Mutex;
 
+use super::Traffic;
 use crate::history::{Key, Observation, What, WriteName};
 use crate::sim::{Agenda, Line, Micros, Owner, StreamId, Tap, Trace};
 
@@ -26,6 +27,7 @@ pub(crate) struct Record {
 #[derive(Default)]
 struct Inner {
     trace: Trace,
+    traffic: Traffic,
     told: Vec<Observation>,
     /// Dots that were told.
     minted: BTreeSet<(KeyspaceId, VnodeId, Dot, bool)>,
@@ -61,6 +63,11 @@ impl Record {
     /// What was told since this was last asked.
     pub(crate) fn take_told(&self) -> Vec<Observation> {
         std::mem::take(&mut self.inner.lock().told)
+    }
+
+    /// What all links took so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.inner.lock().traffic.clone()
     }
 
     pub(crate) fn with_trace<T>(&self, ask: impl FnOnce(&mut Trace) -> T) -> T {
@@ -136,7 +143,9 @@ impl Tap for Record {
         let mut inner = self.inner.lock();
         inner.trace.note_message(at, owner, "sent", message);
         // What cannot be read is its receiver's to say.
+        let bytes = message.len();
         if let Ok(message) = PeerMessage::decode(message.clone()) {
+            inner.traffic.count(&message.body, bytes);
             inner.saw(at, stream, message);
         }
     }

@@ -35,5 +35,8 @@ pub const COMPARE_TIMEOUT_MS: u64 = 10_000;
 /// Pull sessions at once. Each holds a page of rows in memory, and locks one vnode at a time.
 pub const PULLS_AT_ONCE: usize = 4;
 
+/// Vnodes whose rows are asked for together: their clocks are some kilobytes.
+pub const PULL_BATCH: usize = 64;
+
 /// Vnodes that wait to be pulled. What finds no room is found again by the next comparison.
 pub const QUEUED_PULLS: usize = 4_096;

@@ -19,6 +19,19 @@ pub enum RepairRequest {
     },
     /// A page of the rows that the puller lacks.
     Pull(PullRequest),
+    /// The first pages of several vnodes: most of what differs is a row here and there.
+    PullMany(PullMany),
+}
+
+/// Asks for rows of several vnodes: for each what a [`PullRequest`] without a position asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullMany {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The vnodes, each with what the puller has of it.
+    pub vnodes: Vec<(VnodeId, VnodeClock)>,
+    /// Most bytes of rows, all vnodes together. There is at least one row, where there is any.
+    pub max_bytes: usize,
 }
 
 /// Asks for rows of one vnode.
@@ -66,8 +79,19 @@ pub enum RepairReply {
     },
     /// A page.
     Page(PullPage),
+    /// First pages of several vnodes, as many as fit: what is not named is asked for again.
+    Pages(PulledPages),
     /// The peer does not serve pulls of this vnode now.
     Refused(String),
+}
+
+/// The first pages of several vnodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PulledPages {
+    /// Vnodes of which the puller has everything that the peer has.
+    pub covered: Vec<VnodeId>,
+    /// The others, in the order that they were asked for in.
+    pub pages: Vec<(VnodeId, PullPage)>,
 }
 
 /// A page of a pull.

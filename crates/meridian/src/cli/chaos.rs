@@ -20,6 +20,7 @@ use meridian_chaos::sim::{Micros, Order, Trace};
 use meridian_chaos::simulate::simulate;
 use serde_json::{Value, json};
 
+use super::figures::{self, FiguresArgs};
 use super::output::{Failure, Output, table};
 
 /// The scenario that is run where none is named.
@@ -39,6 +40,8 @@ enum ChaosCommand {
     /// Runs a scenario in a simulated world, once for each seed. Exit codes: 0 all pass; 1 one
     /// fails; 2 too many of them could not be decided.
     Sim(SimArgs),
+    /// Counts what healing costs: messages, bytes and simulated time. docs/healing.md has them.
+    Figures(FiguresArgs),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +80,7 @@ pub(super) fn run(args: ChaosArgs, output: Output) -> Result<(), Failure> {
     match args.command {
         ChaosCommand::Sim(args) if args.list => list(output),
         ChaosCommand::Sim(args) => sim(&args, output),
+        ChaosCommand::Figures(args) => figures::run(&args, output),
     }
 }
 

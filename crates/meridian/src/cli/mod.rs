@@ -4,6 +4,7 @@ mod chaos;
 mod cluster;
 mod config;
 pub(crate) mod connect;
+mod figures;
 mod import;
 mod kv;
 mod lsm;

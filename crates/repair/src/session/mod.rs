@@ -168,6 +168,21 @@ impl PullSession {
         session
     }
 
+    /// A session whose first page is there already: it was asked for with `own` as the puller's
+    /// clock, without a position.
+    pub fn with_page(
+        options: PullOptions,
+        own: VnodeClock,
+        page: PullPage,
+        now: Millis,
+        out: &mut Vec<PullAction>,
+    ) -> Self {
+        let state = State::Asking { after: None, until: now };
+        let mut session = Self { options, own, first: None, done: Pulled::default(), state };
+        session.page_arrived(page, now, out);
+        session
+    }
+
     /// Takes note of an event, and says what is to be done.
     pub fn step(&mut self, event: PullEvent, now: Millis, out: &mut Vec<PullAction>) {
         match (event, &self.state) {

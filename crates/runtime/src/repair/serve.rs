@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use meridian_crdt::VnodeClock;
+use meridian_node::limits::PULL_BATCH;
 use meridian_node::{AntiEntropyEvent, NodeEvent};
 use meridian_repair::combined_digest;
 use meridian_repair::message::{
-    PullPage, PullPosition, PullRequest, PulledRow, RepairReply, RepairRequest,
+    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, RepairReply,
+    RepairRequest,
 };
-use meridian_types::{KeyspaceId, NodeId, PeerStanding};
+use meridian_store::{PULL_ROWS_EXAMINED, StoreError, VnodePage};
+use meridian_types::{KeyspaceId, NodeId};
 use meridian_wire::replica::PeerBody;
 
 use super::PAGE_BYTES;
@@ -31,6 +35,7 @@ impl Inner {
                     inner.compare_clocks(asker.node, keyspace, digest)
                 }
                 RepairRequest::Pull(request) => inner.serve_pull(&request),
+                RepairRequest::PullMany(request) => inner.serve_pulls(&request),
             };
             inner.send_back(asker, PeerBody::RepairReply(reply));
             drop(permit);
@@ -54,20 +59,51 @@ impl Inner {
         let after = after.as_ref().map(|position| (position.table, position.at.clone()));
         let bytes = (*max_bytes).min(PAGE_BYTES);
         match self.store.pull_page(*keyspace, *vnode, clock, after, *full, bytes) {
-            Ok(page) => RepairReply::Page(PullPage {
-                clock: (*page.clock).clone(),
-                standing: PeerStanding::SOUND,
-                rows: page
-                    .rows
-                    .into_iter()
-                    .map(|(table, key, row)| PulledRow { table, key, row })
-                    .collect(),
-                next: page.next.map(|(table, at)| PullPosition { table, at }),
-            }),
-            Err(error) => {
-                self.note_storage_error(&error);
-                RepairReply::Refused(error.to_string())
+            Ok(page) => RepairReply::Page(as_told(page)),
+            Err(error) => self.no_page(&error),
+        }
+    }
+
+    /// A vnode after the other, until what they need together is as much as a page may hold and look
+    /// at. What one has beyond that is told by later pages.
+    fn serve_pulls(&self, request: &PullMany) -> RepairReply {
+        let PullMany { keyspace, vnodes, max_bytes } = request;
+        let mut bytes_left = (*max_bytes).min(PAGE_BYTES);
+        let mut rows_left = PULL_ROWS_EXAMINED;
+        let mut told = PulledPages::default();
+        for (vnode, clock) in vnodes.iter().take(PULL_BATCH) {
+            let page = match self.store.pull_page(*keyspace, *vnode, clock, None, false, bytes_left)
+            {
+                Ok(page) => page,
+                Err(error) => return self.no_page(&error),
+            };
+            if page.clock.is_covered_by(clock) && page.rows.is_empty() && page.next.is_none() {
+                told.covered.push(*vnode);
+                continue;
+            }
+            bytes_left = bytes_left.saturating_sub(page.bytes);
+            rows_left = rows_left.saturating_sub(page.rows_examined);
+            told.pages.push((*vnode, as_told(page)));
+            if bytes_left == 0 || rows_left == 0 {
+                break;
             }
         }
+        RepairReply::Pages(told)
+    }
+
+    fn no_page(&self, error: &StoreError) -> RepairReply {
+        self.note_storage_error(error);
+        RepairReply::Refused(error.to_string())
+    }
+}
+
+fn as_told(page: VnodePage) -> PullPage {
+    let VnodePage { clock, standing, rows, next, .. } = page;
+    let row = |(table, key, row)| PulledRow { table, key, row };
+    PullPage {
+        clock: VnodeClock::clone(&clock),
+        standing,
+        rows: rows.into_iter().map(row).collect(),
+        next: next.map(|(table, at)| PullPosition { table, at }),
     }
 }

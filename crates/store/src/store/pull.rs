@@ -20,6 +20,16 @@ pub struct VnodePage {
     pub rows: Vec<(TableId, Bytes, Row)>,
     /// Where the next page starts; `None` after the last. Opaque: give it back as `after`.
     pub next: Option<(TableId, Bytes)>,
+    /// Bytes of the rows, as far as they count against what was asked for.
+    pub bytes: usize,
+    /// Rows that were looked at.
+    pub rows_examined: usize,
+}
+
+impl VnodePage {
+    fn empty(clock: Arc<VnodeClock>, standing: PeerStanding) -> Self {
+        Self { clock, standing, rows: Vec::new(), next: None, bytes: 0, rows_examined: 0 }
+    }
 }
 
 impl Store {
@@ -48,7 +58,7 @@ impl Store {
         };
         let view = inner.view.load_full();
         let mut page = Pulling {
-            page: VnodePage { clock, standing, rows: Vec::new(), next: None },
+            page: VnodePage::empty(clock, standing),
             puller,
             full,
             bytes_left: max_bytes,
@@ -59,9 +69,11 @@ impl Store {
         for table in view.tables.range(from..).map(|(_, table)| table) {
             if table.def.keyspace == keyspace && page.table(table, inner, vnode, &snapshot)? {
                 page.page.next = page.last;
-                return Ok(page.page);
+                break;
             }
         }
+        page.page.rows_examined = PULL_ROWS_EXAMINED - page.rows_left;
+        inner.counters.pull_rows_examined.add_many(page.page.rows_examined as u64);
         Ok(page.page)
     }
 }
@@ -110,6 +122,7 @@ impl Pulling<'_> {
                     return Ok(true);
                 }
                 self.bytes_left = self.bytes_left.saturating_sub(size);
+                self.page.bytes += size;
                 let position = key::decode(&key)
                     .map_err(|cause| table.corrupt(&key, None, cause.to_string()))?;
                 self.page.rows.push((id, position.key, row));

@@ -13,7 +13,11 @@ pub(super) struct Count(AtomicU64);
 
 impl Count {
     pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add_many(1);
+    }
+
+    pub(super) fn add_many(&self, events: u64) {
+        self.0.fetch_add(events, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -29,6 +33,7 @@ pub(super) struct Counters {
     pub(super) retries: Count,
     pub(super) joined: Count,
     pub(super) reissued: Count,
+    pub(super) pull_rows_examined: Count,
 }
 
 /// What a store holds, and what it has done since it was opened.
@@ -50,6 +55,8 @@ pub struct StoreStats {
     pub joined_rows: u64,
     /// Values that only this replica had when a rebuilding ended, and that were written anew.
     pub reissued_values: u64,
+    /// Rows that were looked at for replicas that pull.
+    pub pull_rows_examined: u64,
     /// Writes remembered by name, and their bytes.
     pub write_ids: (usize, usize),
     /// The highest stamp given or followed.
@@ -102,6 +109,7 @@ impl Store {
             retries: inner.counters.retries.get(),
             joined_rows: inner.counters.joined.get(),
             reissued_values: inner.counters.reissued.get(),
+            pull_rows_examined: inner.counters.pull_rows_examined.get(),
             write_ids: inner.write_ids.size(),
             highest_stamp: inner.stamps.last(),
             disk_bytes: engine.trees.iter().map(disk_bytes).sum(),

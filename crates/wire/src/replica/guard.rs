@@ -54,7 +54,8 @@ const MESSAGE: Shape = Shape(&[
         ]),
     ),
     (4, Shape(&[(5, Shape(&[(1, LEAF)])), (6, CLIENT_OUTCOME)])),
-    (6, Shape(&[(3, Shape(&[(2, LEAF)]))])),
+    (5, Shape(&[(3, Shape(&[(3, LEAF)]))])), // pull of many: clocks
+    (6, Shape(&[(3, Shape(&[(2, LEAF)])), (5, Shape(&[(3, Shape(&[(2, LEAF)]))]))])),
     (7, Shape(&[(1, CATALOG), (4, Shape(&[(1, CATALOG)]))])),
     (8, Shape(&[(3, CATALOG)])),
 ]);

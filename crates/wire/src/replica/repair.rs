@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use meridian_repair::message::{
-    PullPage, PullPosition, PullRequest, PulledRow, RepairReply, RepairRequest,
+    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, RepairReply,
+    RepairRequest,
 };
 use meridian_types::{Goods, Incarnation, KeyspaceId, PeerStanding, TableId, VnodeId, VnodeKind};
 
@@ -36,6 +37,7 @@ impl From<&RepairRequest> for v1::RepairRequest {
                 full: pull.full,
                 max_bytes: pull.max_bytes as u64,
             }),
+            RepairRequest::PullMany(pull) => Request::PullMany(pull.into()),
         };
         Self { request: Some(request) }
     }
@@ -59,8 +61,40 @@ impl TryFrom<v1::RepairRequest> for RepairRequest {
                 full: pull.full,
                 max_bytes: size(pull.max_bytes),
             }),
+            Request::PullMany(pull) => Self::PullMany(pull.try_into()?),
         })
     }
+}
+
+impl From<&PullMany> for v1::PullMany {
+    fn from(pull: &PullMany) -> Self {
+        Self {
+            keyspace: pull.keyspace.0,
+            vnodes: pull.vnodes.iter().map(|(vnode, _)| vnode.0).collect(),
+            clocks: pull.vnodes.iter().map(|(_, clock)| clock.to_bytes().into()).collect(),
+            max_bytes: pull.max_bytes as u64,
+        }
+    }
+}
+
+impl TryFrom<v1::PullMany> for PullMany {
+    type Error = WireFault;
+
+    fn try_from(pull: v1::PullMany) -> Result<Self, WireFault> {
+        each_has_one("clocks of a pull", pull.vnodes.len(), pull.clocks.len())?;
+        let vnodes = pull.vnodes.into_iter().zip(&pull.clocks);
+        let vnodes: Result<_, WireFault> =
+            vnodes.map(|(vnode, bytes)| Ok((VnodeId(vnode), clock(bytes)?))).collect();
+        let (keyspace, max_bytes) = (KeyspaceId(pull.keyspace), size(pull.max_bytes));
+        Ok(Self { keyspace, vnodes: vnodes?, max_bytes })
+    }
+}
+
+fn each_has_one(field: &'static str, vnodes: usize, others: usize) -> Result<(), WireFault> {
+    if vnodes == others {
+        return Ok(());
+    }
+    Err(WireFault::Invalid { field, why: format!("{others} for {vnodes} vnodes") })
 }
 
 impl From<&PullPosition> for v1::PullPosition {
@@ -85,6 +119,7 @@ impl From<&RepairReply> for v1::RepairReply {
                 Reply::Differs(digests_of(digests, unsound))
             }
             RepairReply::Page(page) => Reply::Page(page.into()),
+            RepairReply::Pages(pages) => Reply::Pages(pages.into()),
             RepairReply::Refused(why) => Reply::Refused(why.clone()),
         };
         Self { reply: Some(reply) }
@@ -102,6 +137,7 @@ impl TryFrom<v1::RepairReply> for RepairReply {
                 unsound: standings_of(differs.unsound)?,
             },
             Reply::Page(page) => Self::Page(page.try_into()?),
+            Reply::Pages(pages) => Self::Pages(pages.try_into()?),
             Reply::Refused(why) => Self::Refused(why),
         })
     }
@@ -179,6 +215,28 @@ fn vnodes_of(digests: &v1::ClockDigests) -> Result<Vec<(VnodeId, u128)>, WireFau
     }
     let vnodes = digests.vnodes.iter().copied().map(VnodeId);
     Ok(vnodes.zip(each.iter().copied().map(u128::from_be_bytes)).collect())
+}
+
+impl From<&PulledPages> for v1::PulledPages {
+    fn from(pages: &PulledPages) -> Self {
+        Self {
+            covered: pages.covered.iter().map(|vnode| vnode.0).collect(),
+            vnodes: pages.pages.iter().map(|(vnode, _)| vnode.0).collect(),
+            pages: pages.pages.iter().map(|(_, page)| page.into()).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::PulledPages> for PulledPages {
+    type Error = WireFault;
+
+    fn try_from(pages: v1::PulledPages) -> Result<Self, WireFault> {
+        each_has_one("pages", pages.vnodes.len(), pages.pages.len())?;
+        let each = pages.vnodes.into_iter().zip(pages.pages);
+        let each: Result<_, WireFault> =
+            each.map(|(vnode, page)| Ok((VnodeId(vnode), page.try_into()?))).collect();
+        Ok(Self { covered: pages.covered.into_iter().map(VnodeId).collect(), pages: each? })
+    }
 }
 
 impl From<&PullPage> for v1::PulledPage {

@@ -8,7 +8,7 @@ use meridian_coordinator::message::{
     LoggedBatch, NamedWrite, ReadKind, Refusal, ReplicaRequest, Reserve, VnodeDot, Written,
 };
 use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
-use meridian_repair::message::PullPage;
+use meridian_repair::message::{PullMany, PullPage, PulledPages, PulledRow};
 use meridian_types::{
     BatchId, Epoch, Goods, Hlc, Incarnation, KeptAs, KeyspaceId, NodeId, PeerStanding, ReadClass,
     RowKey, TableId, VnodeId, VnodeKind, WriteId,
@@ -123,6 +123,27 @@ fn a_comparison_of_clocks() {
     golden(
         PeerBody::RepairReply(RepairReply::Differs { digests, unsound: Vec::new() }),
         "08ac02322912270a0301ac0212200000000000000000000000000000000200000000000000000000000000000004",
+    );
+}
+
+#[test]
+fn a_pull_of_several_vnodes() {
+    let mut clock = VnodeClock::default();
+    clock.insert(Dot::new(Actor { node: NodeId(1), incarnation: Incarnation(2) }, 1));
+    let (keyspace, max_bytes) = (KeyspaceId(1), 256);
+    let vnodes = vec![(VnodeId(3), VnodeClock::default()), (VnodeId(300), clock.clone())];
+    let pull = PullMany { keyspace, vnodes, max_bytes };
+    golden(
+        PeerBody::Repair(RepairRequest::PullMany(pull)),
+        "08ac022a201a1e0801120303ac021a0201001a0e0101010000000000000002010000208002",
+    );
+    let rows =
+        vec![PulledRow { table: TableId(2), key: Bytes::from_static(b"k"), row: Row::default() }];
+    let page = PullPage { clock, standing: PeerStanding::SOUND, rows, next: None };
+    let pages = PulledPages { covered: vec![VnodeId(3)], pages: vec![(VnodeId(300), page)] };
+    golden(
+        PeerBody::RepairReply(RepairReply::Pages(pages)),
+        "08ac02322a2a280a01031202ac021a1f0a0e01010100000000000000020100001209080212016b1a0201002202100f",
     );
 }
 

@@ -10,7 +10,9 @@ use meridian_coordinator::message::{
     WriteDelta, Written,
 };
 use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
-use meridian_repair::message::{PullPage, PullPosition, PullRequest, PulledRow};
+use meridian_repair::message::{
+    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow,
+};
 use meridian_service::{
     Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally, Delete,
     Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put, PutItem, PutOutcome, ReadValue,
@@ -467,6 +469,13 @@ fn repair_request() -> impl Strategy<Value = RepairRequest> {
                 })
             }
         ),
+        (any::<(u32, usize)>(), vec((any::<u32>(), clock()), 0..4)).prop_map(
+            |((keyspace, max_bytes), vnodes)| {
+                let vnodes = vnodes.into_iter().map(|(vnode, clock)| (VnodeId(vnode), clock));
+                let (keyspace, vnodes) = (KeyspaceId(keyspace), vnodes.collect());
+                RepairRequest::PullMany(PullMany { keyspace, vnodes, max_bytes })
+            }
+        ),
     ]
 }
 
@@ -474,21 +483,29 @@ fn unsound() -> impl Strategy<Value = Vec<(VnodeId, PeerStanding)>> {
     vec((any::<u32>().prop_map(VnodeId), standing()), 0..5)
 }
 
-fn repair_reply() -> impl Strategy<Value = RepairReply> {
+fn pull_page() -> impl Strategy<Value = PullPage> {
     let pulled = (any::<u32>(), bytes(), row()).prop_map(|(table, key, row)| PulledRow {
         table: TableId(table),
         key,
         row,
     });
+    (clock(), standing(), vec(pulled, 0..4), option::of(pull_position()))
+        .prop_map(|(clock, standing, rows, next)| PullPage { clock, standing, rows, next })
+}
+
+fn repair_reply() -> impl Strategy<Value = RepairReply> {
     prop_oneof![
         unsound().prop_map(|unsound| RepairReply::Same { unsound }),
         (vec(any::<(u32, u128)>(), 0..5), unsound()).prop_map(|(digests, unsound)| {
             let one = |(vnode, digest)| (VnodeId(vnode), digest);
             RepairReply::Differs { digests: digests.into_iter().map(one).collect(), unsound }
         }),
-        (clock(), standing(), vec(pulled, 0..4), option::of(pull_position())).prop_map(
-            |(clock, standing, rows, next)| {
-                RepairReply::Page(PullPage { clock, standing, rows, next })
+        pull_page().prop_map(RepairReply::Page),
+        (vec(any::<u32>(), 0..4), vec((any::<u32>(), pull_page()), 0..3)).prop_map(
+            |(covered, pages)| {
+                let covered = covered.into_iter().map(VnodeId).collect();
+                let pages = pages.into_iter().map(|(vnode, page)| (VnodeId(vnode), page));
+                RepairReply::Pages(PulledPages { covered, pages: pages.collect() })
             }
         ),
         text().prop_map(RepairReply::Refused),
