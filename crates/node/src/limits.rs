@@ -40,3 +40,10 @@ pub const PULL_BATCH: usize = 64;
 
 /// Vnodes that wait to be pulled. What finds no room is found again by the next comparison.
 pub const QUEUED_PULLS: usize = 4_096;
+
+/// Pulls at once for vnodes that may have lost something, besides those of anti-entropy.
+pub const REBUILD_PULLS_AT_ONCE: usize = 4;
+
+/// The first and the longest pause after a comparison or a pull failed that makes good what may be
+/// lost, in milliseconds.
+pub const REBUILD_BACKOFF_MS: (u64, u64) = (100, 10_000);

@@ -5,6 +5,7 @@ use meridian_types::{Millis, NodeId};
 use crate::anti_entropy::{AntiEntropy, AntiEntropyAction, AntiEntropyEvent, AntiEntropyOptions};
 use crate::handoff::{Handoff, HandoffAction, HandoffEvent};
 use crate::liveness::{LinkEvent, Liveness, LivenessChange};
+use crate::rebuild::{Rebuild, RebuildAction, RebuildEvent};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum NodeEvent {
     Handoff(HandoffEvent),
     /// Something about anti-entropy.
     AntiEntropy(AntiEntropyEvent),
+    /// Something about what may be lost.
+    Rebuild(RebuildEvent),
     /// Time has passed: [`Node::next_wakeup`] is due. Too early does no harm.
     TimePassed,
 }
@@ -28,6 +31,8 @@ pub enum NodeAction {
     Handoff(HandoffAction),
     /// Something about anti-entropy.
     AntiEntropy(AntiEntropyAction),
+    /// Something about what may be lost.
+    Rebuild(RebuildAction),
 }
 
 /// The control plane of one replica. Requests do not pass through it.
@@ -36,14 +41,16 @@ pub struct Node {
     liveness: Liveness,
     handoff: Handoff,
     anti_entropy: AntiEntropy,
+    rebuild: Rebuild,
 }
 
 impl Node {
-    /// A node that knows its peers and has heard of none.
+    /// A node that knows its peers and has heard of none; `near` are those of its datacenter.
     #[must_use]
     pub fn new(
         me: NodeId,
         peers: impl IntoIterator<Item = NodeId>,
+        near: impl IntoIterator<Item = NodeId>,
         options: AntiEntropyOptions,
         now: Millis,
     ) -> Self {
@@ -51,6 +58,7 @@ impl Node {
             liveness: Liveness::new(me, peers, now),
             handoff: Handoff::new(options.seed),
             anti_entropy: AntiEntropy::new(options, now),
+            rebuild: Rebuild::new(near),
         }
     }
 
@@ -70,17 +78,27 @@ impl Node {
                 if let Some(node) = down {
                     self.step_handoff(HandoffEvent::PeerDown { node }, now, out);
                     self.step_anti_entropy(AntiEntropyEvent::PeerDown { node }, now, out);
+                    self.step_rebuild(RebuildEvent::PeerDown { node }, now, out);
                 }
                 if let Some(node) = up {
                     self.step_handoff(HandoffEvent::PeerUp { node }, now, out);
                     self.step_anti_entropy(AntiEntropyEvent::PeerUp { node }, now, out);
+                    self.step_rebuild(RebuildEvent::PeerUp { node }, now, out);
                 }
             }
             NodeEvent::Handoff(event) => self.step_handoff(event, now, out),
-            NodeEvent::AntiEntropy(event) => self.step_anti_entropy(event, now, out),
+            NodeEvent::AntiEntropy(mut event) => {
+                // What is made good is pulled once.
+                if let AntiEntropyEvent::Compared { peer, keyspace, differing } = &mut event {
+                    differing.retain(|vnode| !self.rebuild.waits_for(*peer, *keyspace, *vnode));
+                }
+                self.step_anti_entropy(event, now, out);
+            }
+            NodeEvent::Rebuild(event) => self.step_rebuild(event, now, out),
             NodeEvent::TimePassed => {
                 self.step_handoff(HandoffEvent::TimePassed, now, out);
                 self.step_anti_entropy(AntiEntropyEvent::TimePassed, now, out);
+                self.step_rebuild(RebuildEvent::TimePassed, now, out);
             }
         }
     }
@@ -88,7 +106,8 @@ impl Node {
     /// When [`NodeEvent::TimePassed`] is due.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Millis> {
-        self.handoff.next_wakeup().into_iter().chain(self.anti_entropy.next_wakeup()).min()
+        let (hints, clocks) = (self.handoff.next_wakeup(), self.anti_entropy.next_wakeup());
+        [hints, clocks, self.rebuild.next_wakeup()].into_iter().flatten().min()
     }
 
     /// Who is alive.
@@ -107,6 +126,18 @@ impl Node {
     #[must_use]
     pub fn anti_entropy(&self) -> &AntiEntropy {
         &self.anti_entropy
+    }
+
+    /// What may be lost, and is made good.
+    #[must_use]
+    pub fn rebuild(&self) -> &Rebuild {
+        &self.rebuild
+    }
+
+    fn step_rebuild(&mut self, event: RebuildEvent, now: Millis, out: &mut Vec<NodeAction>) {
+        let mut actions = Vec::new();
+        self.rebuild.step(event, now, &mut actions);
+        out.extend(actions.into_iter().map(NodeAction::Rebuild));
     }
 
     fn step_handoff(&mut self, event: HandoffEvent, now: Millis, out: &mut Vec<NodeAction>) {
