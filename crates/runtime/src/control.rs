@@ -87,7 +87,8 @@ pub(crate) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<ControlEve
         ..AntiEntropyOptions::new(seed)
     };
     let peers = inner.topology.nodes().iter().map(|node| node.id);
-    let node = Node::new(inner.id, peers, options, inner.host.now());
+    let near = inner.topology.nodes_in(inner.dc).map(|node| node.id);
+    let node = Node::new(inner.id, peers, near, options, inner.host.now());
     let mut alarm = Alarm::new(Arc::clone(&inner.host));
     let mut control = Control { inner, node, loaded: BTreeMap::new() };
     for target in control.inner.hints.counts().into_keys() {
@@ -143,6 +144,8 @@ impl Control {
                 NodeAction::AntiEntropy(action) => {
                     crate::repair::perform(&self.inner, action);
                 }
+                // No vnode is judged yet, so nothing is asked for.
+                NodeAction::Rebuild(_) => {}
             }
         }
         if compared {
