@@ -30,10 +30,12 @@ impl Invariants {
             Fault::Node { node, what: NodeFault::Leave {} } => Some(*node),
             Fault::Node { .. } | Fault::Ways { .. } => None,
         };
+        let by_chance = scenario.nemesis.is_some();
+        let vacuous = scenario.checks(InvariantName::Vacuous).then(|| Vacuous::new(by_chance));
         let wanted = |name: &str| named(name).is_some_and(|name| scenario.checks(name));
         Self {
             checks: Checks::new(Arc::new(setting.clone()), wanted),
-            vacuous: scenario.checks(InvariantName::Vacuous).then(Vacuous::default),
+            vacuous,
             left: schedule.planned().iter().filter_map(|planned| left(&planned.fault)).collect(),
         }
     }

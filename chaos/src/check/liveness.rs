@@ -18,6 +18,8 @@ const NAME: &str = "liveness";
 pub struct Liveness {
     over: Option<Micros>,
     backlogs: BTreeMap<NodeId, (Micros, Backlog)>,
+    /// What nodes that do not start or are not sound said last.
+    said: BTreeMap<NodeId, String>,
     asked: BTreeMap<Attempt, Micros>,
     failed: BTreeSet<Attempt>,
 }
@@ -33,6 +35,10 @@ impl Invariant for Liveness {
             What::BacklogSeen { node, backlog } => {
                 self.backlogs.insert(*node, (observation.at, *backlog));
             }
+            What::StartRefused { node, why } | What::Unsound { node, why } => {
+                self.said.insert(*node, why.clone());
+            }
+            What::Started { node, .. } => drop(self.said.remove(node)),
             What::Invoked(asked) if self.over.is_some() => {
                 self.asked.insert(asked.attempt, observation.at);
             }
@@ -60,6 +66,13 @@ impl Invariant for Liveness {
         let Some(healed) = self.over.map(|over| over + oracle.setting().heal) else {
             return Ok(Report::default());
         };
+        // First, because what others have left to do follows from it.
+        if end.at >= healed
+            && let Some((node, _)) = end.replicas.iter().find(|(_, replica)| !replica.sound)
+        {
+            let why = self.said.get(node).map_or("", String::as_str);
+            return Err(violation("every node is sound", end.at, format!("{node} is not: {why}")));
+        }
         let late = self.failed.iter().find(|attempt| self.asked[attempt] >= healed);
         if let Some(attempt) = late {
             let what = format!("{} failed", attempt.op);
@@ -72,11 +85,6 @@ impl Invariant for Liveness {
                 let what = format!("{node} still has {backlog:?}");
                 return Err(violation("nothing is left to do", *at, what));
             }
-        }
-        if end.at >= healed
-            && let Some((node, _)) = end.replicas.iter().find(|(_, replica)| !replica.sound)
-        {
-            return Err(violation("every node is sound", end.at, format!("{node} is not")));
         }
         let checked = self.asked.len() + self.backlogs.len() + end.replicas.len();
         Ok(Report { checked: checked as u64, ..Report::default() })

@@ -244,10 +244,24 @@ fn every_hint_is_accounted_for() {
         target: NodeId(2),
         tally: HintTally { found, stored: 5, delivered, pending, ..HintTally::default() },
     };
-    history.tell(counted(1, 4, 2));
+    let taken = |known| What::HintTaken { holder: NodeId(1), target: NodeId(2), known };
+    for known in [false, false, false, true] {
+        history.tell(taken(known));
+    }
+    history.tell(counted(1, 3, 3));
     holds("hints", &history, &Final::default());
-    history.tell(counted(1, 4, 1));
-    assert_eq!(judge("hints", &history, &Final::default()), Err("every hint is accounted for"));
+    let mut lost = History::of(SIBLINGS);
+    lost.told.clone_from(&history.told);
+    lost.tell(counted(1, 3, 2));
+    assert_eq!(judge("hints", &lost, &Final::default()), Err("every hint is accounted for"));
+    history.tell(counted(1, 4, 2));
+    let early = Err("a hint is removed after its target has it");
+    assert_eq!(judge("hints", &history, &Final::default()), early);
+    let mut another_life = History::of(SIBLINGS);
+    another_life.tell(taken(false));
+    another_life.tell(What::Started { node: NodeId(1), incarnation: dot(1, 1).actor.incarnation });
+    another_life.tell(counted(0, 1, 4));
+    assert_eq!(judge("hints", &another_life, &Final::default()), early);
 }
 
 #[test]

@@ -59,6 +59,15 @@ pub enum What {
         /// The write.
         dot: Dot,
     },
+    /// A replica answered a hint that was handed over: it has the write now.
+    HintTaken {
+        /// Who had kept the hint.
+        holder: NodeId,
+        /// The replica.
+        target: NodeId,
+        /// Whether it had the write before.
+        known: bool,
+    },
     /// A link, one way, changed as its sender sees it.
     LinkChanged {
         /// The sender.
@@ -87,6 +96,13 @@ pub enum What {
     },
     /// A node cannot begin a life, and says why (a damaged file).
     StartRefused {
+        /// The node.
+        node: NodeId,
+        /// Its own words.
+        why: String,
+    },
+    /// A node runs and cannot vouch for what it has, and says why.
+    Unsound {
         /// The node.
         node: NodeId,
         /// Its own words.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta};
+use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta, Written};
 use meridian_crdt::{Context, Dot, Entry};
 use meridian_types::{KeyspaceId, NodeId, TableId, VnodeId, WriteId};
 use meridian_wire::replica::{PeerBody, PeerMessage};
@@ -32,9 +32,17 @@ struct Inner {
     /// Dots that were told.
     minted: BTreeSet<(KeyspaceId, VnodeId, Dot, bool)>,
     /// Deltas by who collects their acknowledgements, and under which call.
-    pending: BTreeMap<(NodeId, u64), (Key, Dot)>,
+    pending: BTreeMap<(NodeId, u64), Copied>,
     /// The same, oldest first.
     oldest: VecDeque<(NodeId, u64)>,
+}
+
+/// A write on its way to a replica.
+#[derive(Clone, Copy)]
+struct Copied {
+    key: Key,
+    dot: Dot,
+    hinted: bool,
 }
 
 impl Record {
@@ -101,12 +109,13 @@ impl Inner {
     }
 
     fn saw_write(&mut self, at: Micros, call: u64, write: &WriteDelta) {
-        let WriteDelta { row, delta, write_id, reply_to, .. } = write;
+        let WriteDelta { row, delta, write_id, reply_to, hinted, .. } = write;
         let Some(key) = Key::parse(row.table, &row.key) else { return };
         let name = name_of(*write_id, delta.entry.value.as_deref());
         let context = Some(delta.context.clone());
         self.mint(at, (row.keyspace, row.vnode), key, name, &delta.entry, context);
-        if self.pending.insert((*reply_to, call), (key, delta.entry.dot)).is_none() {
+        let copied = Copied { key, dot: delta.entry.dot, hinted: *hinted };
+        if self.pending.insert((*reply_to, call), copied).is_none() {
             self.oldest.push_back((*reply_to, call));
         }
         if self.oldest.len() > MAX_PENDING
@@ -121,10 +130,14 @@ impl Inner {
             PeerBody::Request(ReplicaRequest::Write(write)) => {
                 self.saw_write(at, message.call, &write);
             }
-            PeerBody::Reply(ReplicaReply::Written(_)) => {
-                if let Some(&(key, dot)) = self.pending.get(&(stream.to, message.call)) {
-                    let what = What::ReplicaAcked { node: stream.from, key, dot };
-                    self.told.push(Observation { at, what });
+            PeerBody::Reply(ReplicaReply::Written(Written { known, .. })) => {
+                let (holder, target) = (stream.to, stream.from);
+                let copied = self.pending.get(&(holder, message.call)).copied();
+                let Some(Copied { key, dot, hinted }) = copied else { return };
+                let mut tell = |what| self.told.push(Observation { at, what });
+                tell(What::ReplicaAcked { node: target, key, dot });
+                if hinted {
+                    tell(What::HintTaken { holder, target, known });
                 }
             }
             _ => {}

@@ -107,6 +107,9 @@ impl World {
 
     fn see_backlog(&self, node: NodeId, up: &Up) {
         let condition = up.node.condition();
+        if let Some(why) = condition.failure.clone() {
+            self.record.tell(What::Unsound { node, why });
+        }
         let gone = self.machines.values().filter(|machine| machine.gone).count() as u64;
         let backlog = Backlog {
             links_down: (condition.unreachable.len() as u64).saturating_sub(gone),
