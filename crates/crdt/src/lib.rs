@@ -56,6 +56,7 @@ mod context;
 mod counters;
 mod dot;
 mod dotset;
+mod evidence;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -67,6 +68,7 @@ pub use context::Context;
 pub use counters::CounterSet;
 pub use dot::{Actor, Dot};
 pub use dotset::DotSet;
+pub use evidence::{Evidence, Promise};
 pub use row::{Coverage, Covers, Delta, Entry, Row, RowVersion};
 pub use token::{ContextToken, TokenError, TokenKey, TokenScope};
 

@@ -1,8 +1,8 @@
 //! What replicas say to each other while they find out what the other one lacks.
 
 use bytes::Bytes;
-use meridian_crdt::{Row, VnodeClock};
-use meridian_types::{KeyspaceId, PeerStanding, TableId, VnodeId};
+use meridian_crdt::{Evidence, Row, VnodeClock};
+use meridian_types::{Incarnation, KeyspaceId, PeerStanding, TableId, VnodeId};
 
 /// From the puller to its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,15 @@ pub enum RepairRequest {
     Pull(PullRequest),
     /// The first pages of several vnodes: most of what differs is a row here and there.
     PullMany(PullMany),
+    /// What can the asked say of these vnodes to somebody who wants to forget?
+    Evidence {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The layout that the asker knows.
+        layout: u64,
+        /// The vnodes.
+        vnodes: Vec<VnodeId>,
+    },
 }
 
 /// Asks for rows of several vnodes: for each what a [`PullRequest`] without a position asks for.
@@ -83,6 +92,19 @@ pub enum RepairReply {
     Pages(PulledPages),
     /// The peer does not serve pulls of this vnode now.
     Refused(String),
+    /// What the peer says of vnodes.
+    Evidence(ToldEvidence),
+}
+
+/// What a replica says to somebody who wants to forget.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToldEvidence {
+    /// Its life: what is said does not outlive it.
+    pub incarnation: Incarnation,
+    /// The layout that it knows.
+    pub layout: u64,
+    /// What it says of each vnode; of one that it has lost something of, nothing.
+    pub vnodes: Vec<(VnodeId, Evidence)>,
 }
 
 /// The first pages of several vnodes.

@@ -74,6 +74,7 @@
 #![deny(missing_docs)]
 
 mod error;
+mod forgetting;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -103,9 +104,9 @@ pub use standing::{
     EndedPull, Goods, OtherReplicas, PeerStanding, ReadClass, Standing, VnodeKind, VnodeState,
 };
 pub use store::{
-    Applied, LocalWrite, Minted, Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED,
-    PagePosition, Progress, REISSUED_ROWS, Read, ReservedDot, Store, StorePage, StoreStats, Swept,
-    TableStats, VnodePage, WriteContext,
+    Applied, Asked, Collected, Collecting, LocalWrite, MAX_EVIDENCE_VNODES, Minted, Opened,
+    PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED, PagePosition, Progress, REISSUED_ROWS,
+    Read, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats, VnodePage, WriteContext,
 };
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

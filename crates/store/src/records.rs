@@ -3,7 +3,7 @@
 
 use meridian_crdt::VnodeClock;
 use meridian_types::varint::{DecodeError, Reader};
-use meridian_types::{Hlc, KeyspaceId, VnodeId};
+use meridian_types::{Hlc, Incarnation, KeyspaceId, VnodeId};
 
 use crate::standing::VnodeState;
 
@@ -18,12 +18,16 @@ const IDENTITY: u8 = 0x04;
 const AHEAD: u8 = 0x05;
 const STATE: u8 = 0x08;
 const LIFE_BEFORE: u8 = 0x09;
+const PROMISED: u8 = 0x0a;
+const ENDED: u8 = 0x0b;
 
 pub(crate) const MARK_KEY: [u8; 1] = [MARK];
 pub(crate) const LIFE_KEY: [u8; 1] = [LIFE];
 pub(crate) const IDENTITY_KEY: [u8; 1] = [IDENTITY];
 pub(crate) const AHEAD_KEY: [u8; 1] = [AHEAD];
 pub(crate) const LIFE_BEFORE_KEY: [u8; 1] = [LIFE_BEFORE];
+pub(crate) const PROMISED_KEY: [u8; 1] = [PROMISED];
+pub(crate) const ENDED_KEY: [u8; 1] = [ENDED];
 
 /// Before the first clock, and behind the last one.
 pub(crate) const CLOCKS: ([u8; 1], [u8; 1]) = ([CLOCK], [CLOCK + 1]);
@@ -113,6 +117,26 @@ pub(crate) fn number_from_bytes(what: &'static str, bytes: &[u8]) -> Result<u64,
     Ok(number)
 }
 
+pub(crate) fn lives_to_bytes(lives: &[Incarnation]) -> Vec<u8> {
+    let mut bytes = vec![NUMBER_VERSION];
+    lives.iter().for_each(|life| bytes.extend_from_slice(&life.0.to_be_bytes()));
+    bytes
+}
+
+pub(crate) fn lives_from_bytes(bytes: &[u8]) -> Result<Vec<Incarnation>, DecodeError> {
+    const WHAT: &str = "ended lives";
+    let mut reader = Reader::new(bytes);
+    let version = reader.u8(WHAT)?;
+    if version != NUMBER_VERSION {
+        return Err(DecodeError::UnknownVersion { what: WHAT, version });
+    }
+    let mut lives = Vec::new();
+    while reader.remaining() > 0 {
+        lives.push(Incarnation(reader.fixed_u64(WHAT)?));
+    }
+    Ok(lives)
+}
+
 pub(crate) fn stamp_to_bytes(stamp: Hlc) -> [u8; 9] {
     number_to_bytes(stamp.0)
 }
@@ -132,7 +156,11 @@ mod tests {
         assert_eq!(number_from_bytes("mark", &stamp_to_bytes(Hlc(9))), Ok(9));
         assert_eq!(CLOCKS, ([1], [2]));
         assert_eq!((MARK_KEY, LIFE_KEY, IDENTITY_KEY, AHEAD_KEY), ([2], [3], [4], [5]));
-        assert_eq!(LIFE_BEFORE_KEY, [9]);
+        assert_eq!((LIFE_BEFORE_KEY, PROMISED_KEY, ENDED_KEY), ([9], [10], [11]));
+        let lives = [Incarnation(1), Incarnation(0x0203)];
+        let bytes = [1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 2, 3];
+        assert_eq!(lives_to_bytes(&lives), bytes);
+        assert_eq!(lives_from_bytes(&bytes).unwrap(), lives);
         let key = state_key(KeyspaceId(0x0102_0304), VnodeId(0x0506));
         assert_eq!(key, [8, 1, 2, 3, 4, 0, 0, 5, 6]);
         let state = VnodeState::sound();
@@ -151,6 +179,9 @@ mod tests {
         assert!(read_clock(&key, &[]).is_err());
         for bad in [&[1; 8][..], &[2; 9], &[1; 10], &[]] {
             assert!(number_from_bytes("mark", bad).is_err(), "{bad:?}");
+        }
+        for bad in [&[1; 8][..], &[2; 9], &[]] {
+            assert!(lives_from_bytes(bad).is_err(), "{bad:?}");
         }
         assert!(is_table_tree("t12") && !is_table_tree("t") && !is_table_tree(CLOCKS_TREE));
     }

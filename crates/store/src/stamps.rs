@@ -10,7 +10,8 @@
 //! stamp above the mark is the highest, and its row need not be looked at. The stored mark is the
 //! highest of those carried, whatever order batches of several threads end up in.
 
-use meridian_types::{Hlc, HlcClock, Millis, StampTooFarAhead};
+use meridian_lsm::{Commit, Seqno};
+use meridian_types::{Hlc, HlcClock, Millis, Mutation, StampTooFarAhead, broken};
 use parking_lot::Mutex;
 
 /// How far the mark is set ahead of the stamp that moves it, in milliseconds: at most that much is
@@ -34,6 +35,11 @@ struct State {
     stored: Hlc,
     /// The wall clock as last told.
     now: Millis,
+    /// Above all stamps that were promised: the highest that is stored, and that is durable.
+    promised: Hlc,
+    promised_durably: Hlc,
+    /// Those between, a second apart each, and their writes.
+    unsynced: Vec<(Hlc, Seqno)>,
 }
 
 /// What a batch must store beside its rows.
@@ -64,7 +70,10 @@ impl Stamps {
     /// Begins above `mark`.
     pub(crate) fn new(mark: Hlc, max_ahead_ms: u64, now: Millis) -> Self {
         let clock = HlcClock::new(mark, max_ahead_ms);
-        Self { state: Mutex::new(State { clock, stored: mark, now }) }
+        let (promised, promised_durably) = (Hlc::ZERO, Hlc::ZERO);
+        let unsynced = Vec::new();
+        let state = State { clock, stored: mark, now, promised, promised_durably, unsynced };
+        Self { state: Mutex::new(state) }
     }
 
     /// The next stamp.
@@ -103,6 +112,37 @@ impl Stamps {
             let mut state = self.state.lock();
             state.stored = state.stored.max(mark);
         }
+    }
+
+    /// A stamp below all that follow, and what must be stored first where the record of promises is
+    /// not above it.
+    pub(crate) fn promise(&self, now: Millis) -> (Hlc, Option<Hlc>) {
+        let mut state = self.state.lock();
+        state.now = now;
+        let stamp = state.clock.tick(now);
+        let is_due = state.promised < stamp && !broken(Mutation::PromiseNotDurable);
+        (stamp, is_due.then(|| Hlc::new(stamp.millis().plus(MARK_AHEAD_MS), 0)))
+    }
+
+    /// A record of promises is stored.
+    pub(crate) fn promise_stored(&self, mark: Hlc, commit: Commit) {
+        let mut state = self.state.lock();
+        state.promised = state.promised.max(mark);
+        state.unsynced.push((mark, commit.seqno()));
+    }
+
+    /// Whether another life is sure to begin above a promised stamp, where all up to `durable` is.
+    pub(crate) fn is_promise_durable(&self, stamp: Hlc, durable: Seqno) -> bool {
+        let mut state = self.state.lock();
+        let State { promised_durably, unsynced, .. } = &mut *state;
+        unsynced.retain(|(mark, seqno)| {
+            let is_durable = *seqno <= durable;
+            if is_durable {
+                *promised_durably = (*promised_durably).max(*mark);
+            }
+            !is_durable
+        });
+        stamp <= *promised_durably || broken(Mutation::PromiseNotDurable)
     }
 
     /// The highest stamp given or followed.

@@ -16,6 +16,7 @@ use meridian_types::{Hlc, Incarnation, KeyspaceId, VnodeId};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::StoreError;
+use crate::forgetting::Forgetting;
 use crate::standing::{Goods, PeerStanding, Standing, VnodeKind, VnodeState};
 
 /// Vnodes whose locks are allocated together: a node of a large cluster owns few of all vnodes.
@@ -41,6 +42,8 @@ pub(crate) struct Vnode {
     operands: u32,
     /// The last write of this life.
     last: Commit,
+    /// What those who forget must know.
+    pub(crate) forgetting: Forgetting,
 }
 
 impl Vnode {
@@ -184,6 +187,7 @@ impl Vnodes {
             top: self.floor,
             operands: 0,
             last,
+            forgetting: Forgetting::default(),
         };
         Slot { standing: AtomicU8::new(Self::nothing_known().to_byte()), vnode: Mutex::new(vnode) }
     }
@@ -230,6 +234,17 @@ impl Vnodes {
         let chunks = self.chunks.iter().filter_map(OnceLock::get);
         let slots = chunks.flat_map(|chunk| chunk.iter());
         slots.filter(|slot| !slot.vnode.lock().clock.is_empty()).count()
+    }
+
+    /// Vnodes with a number above `after` that may have something to forget, at most `limit`.
+    pub(crate) fn with_debris(&self, after: Option<VnodeId>, limit: usize) -> Vec<VnodeId> {
+        let chunks = self.chunks.iter().filter_map(OnceLock::get);
+        let slots = chunks.flat_map(|chunk| chunk.iter()).map(|slot| slot.vnode.lock());
+        let found = slots.filter_map(|vnode| {
+            let has_any = vnode.forgetting.has_debris() && !vnode.clock.is_empty();
+            has_any.then_some(vnode.id.1)
+        });
+        found.filter(|vnode| after.is_none_or(|after| *vnode > after)).take(limit).collect()
     }
 
     /// Waits until nobody holds a lock that was taken before.

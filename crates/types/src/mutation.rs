@@ -16,8 +16,18 @@ pub enum Mutation {
     ApplyDespiteRowContext,
     /// Of a datacenter only a minority is hurt at one time (the simulator's own rule).
     BudgetIgnored,
+    /// A marker is forgotten when every replica durably knows its dot (rule 8).
+    CollectAtOnce,
+    /// On LWW tables a marker is forgotten when all that is older is known, too (rule 12).
+    CollectByDot,
+    /// What a crash can take back is no evidence (rules 8 and 12).
+    CountUnsyncedClocks,
     /// What was synced survives a power cut (the simulated disk's own rule).
     DropTailOnReplay,
+    /// What was said under another layout is no evidence (rules 8 and 12).
+    EvidenceOverEpochs,
+    /// What a replica said is void when it is gone, and when it pulls in full (rule 10).
+    EvidenceOverLives,
     /// Hints that expire are counted.
     ExpireSilently,
     /// A row remembers what its replica's clock does not say yet (rule 6).
@@ -28,12 +38,16 @@ pub enum Mutation {
     HandoffNeverResumes,
     /// A hint is no replica, but at ANY.
     HintCountsAsAck,
+    /// A write that was accepted long ago gets no stamp that was promised away (rule 14).
+    IntentBelowPromise,
     /// A peer's clock is joined after the last row of a pull (rule 7).
     JoinClockOfHalfPull,
     /// At a local level the replicas of other datacenters do not count.
     LocalCountsRemote,
     /// What differs is pulled.
     NoPull,
+    /// A promise is durable before it is told (rule 12).
+    PromiseNotDurable,
     /// A quorum is more than half.
     QuorumOfOne,
     /// A hint is removed after its target has its delta.

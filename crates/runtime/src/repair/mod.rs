@@ -1,6 +1,7 @@
 //! Compares clocks with peers and pulls what differs (rule 7); serves the same to them.
 
 mod compare;
+mod evidence;
 mod pull;
 mod serve;
 

@@ -36,6 +36,9 @@ impl Inner {
                 }
                 RepairRequest::Pull(request) => inner.serve_pull(&request),
                 RepairRequest::PullMany(request) => inner.serve_pulls(&request),
+                RepairRequest::Evidence { keyspace, layout: _, vnodes } => {
+                    inner.say_evidence(keyspace, &vnodes)
+                }
             };
             inner.send_back(asker, PeerBody::RepairReply(reply));
             drop(permit);

@@ -79,7 +79,11 @@ impl Inner {
     ) -> Result<(bool, Commit), StoreError> {
         let policy = place.table.policy();
         let join = |row: &mut Row, clock: &mut VnodeClock| {
-            row.join_answer(policy, clock, other, theirs);
+            match policy {
+                ConflictPolicy::Siblings => row.join_answer(policy, clock, other, theirs),
+                // What was read before all had forgotten it must not come back (rule 12).
+                ConflictPolicy::Lww => row.sweep(policy, clock, other, &VnodeClock::default()),
+            }
         };
         let joined = self.join_row(place, other, join)?;
         Ok((joined.is_news(), joined.commit))
@@ -105,6 +109,7 @@ impl Inner {
         }
         let mut batch = WriteBatch::new();
         if after != before {
+            vnode.forgetting.note(&after);
             put_stored(&mut batch, &place.table, &place.key, &after);
         }
         if has_dots {

@@ -13,8 +13,8 @@ use meridian_crdt::{Actor, ConflictPolicy, Row, RowVersion, VnodeClock};
 use meridian_lsm::{Commit, Db, LogDriver, Snapshot, Tree, Workers};
 use meridian_topology::VnodeCount;
 use meridian_types::{
-    Catalog, Hlc, KeyspaceId, Limits, Millis, Partitioner, RowKey, TableDef, TableId, Token,
-    VnodeId,
+    Catalog, Hlc, Incarnation, KeyspaceId, Limits, Millis, Partitioner, RowKey, TableDef, TableId,
+    Token, VnodeId,
 };
 use parking_lot::Mutex;
 
@@ -29,6 +29,8 @@ use crate::vnodes::Vnodes;
 use crate::write_ids::WriteIds;
 
 pub(crate) mod catalog;
+mod collect;
+mod evidence;
 mod found;
 mod join;
 mod loose;
@@ -41,6 +43,8 @@ mod stats;
 mod sweep;
 mod write;
 
+pub use collect::{Collected, Collecting};
+pub use evidence::{Asked, MAX_EVIDENCE_VNODES};
 pub use loose::REISSUED_ROWS;
 pub use open::Opened;
 pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
@@ -67,7 +71,7 @@ impl std::fmt::Debug for Store {
 }
 
 /// Lock order: catalog change, vnode, then stamps, a stripe of write ids or
-/// the reservations, then those of the
+/// the reservations or what others told, then those of the
 /// storage engine.
 struct Inner {
     db: Db,
@@ -85,6 +89,11 @@ struct Inner {
     stamps: Stamps,
     write_ids: WriteIds,
     reservations: Reservations,
+    told: Mutex<evidence::Told>,
+    /// Lives of this node that have ended and that others may have writes of.
+    ended: Vec<Incarnation>,
+    /// No life before this one promised a higher stamp.
+    promised_before: Hlc,
     view: ArcSwap<View>,
     catalog_change: Mutex<()>,
     closed: AtomicBool,

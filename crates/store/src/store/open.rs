@@ -12,7 +12,8 @@ use crate::identity::{self, Identity, Record};
 use crate::merge::{RecordMerge, RowMerge};
 use crate::options::{CLOCKS_MEMTABLE_BYTES, LogMode, StoreOptions};
 use crate::records::{
-    self, AHEAD_KEY, CLOCKS_TREE, IDENTITY_KEY, LIFE_BEFORE_KEY, LIFE_KEY, MARK_KEY,
+    self, AHEAD_KEY, CLOCKS_TREE, ENDED_KEY, IDENTITY_KEY, LIFE_BEFORE_KEY, LIFE_KEY, MARK_KEY,
+    PROMISED_KEY,
 };
 
 /// What a start found.
@@ -86,8 +87,11 @@ impl Store {
         vnodes.judge(&opened);
         vnodes.record(&db, &clocks)?;
         let inner = Inner {
-            stamps: Stamps::new(found.mark, options.max_clock_ahead_ms, now),
+            stamps: Stamps::new(found.mark.max(found.promised), options.max_clock_ahead_ms, now),
             reservations: Reservations::default(),
+            told: Mutex::default(),
+            ended: ended_lives(&found, last, life),
+            promised_before: found.promised,
             write_ids: WriteIds::new(options.write_id_table_bytes, options.write_id_ttl_ms),
             actor: Actor { node: actor_node, incarnation: life.incarnation },
             view: ArcSwap::from_pointee(View {
@@ -151,6 +155,9 @@ struct Found {
     life_before: Option<u64>,
     mark: Hlc,
     ahead: Hlc,
+    promised: Hlc,
+    /// The lives that had ended when the last one began.
+    ended: Vec<Incarnation>,
 }
 
 impl Found {
@@ -167,8 +174,29 @@ impl Found {
         let life_before = number(&LIFE_BEFORE_KEY, "life before")?;
         let mark = Hlc(number(&MARK_KEY, "mark of stamps")?.unwrap_or(0));
         let ahead = Hlc(number(&AHEAD_KEY, "mark of stamps ahead")?.unwrap_or(0));
-        Ok(Self { life, life_before, mark, ahead })
+        let promised = Hlc(number(&PROMISED_KEY, "mark of promises")?.unwrap_or(0));
+        let ended = clocks.get_latest(&ENDED_KEY)?;
+        let ended = ended.map(|bytes| records::lives_from_bytes(&bytes)).transpose();
+        let ended = ended.map_err(|cause| StoreError::record("ended lives", &cause))?;
+        let ended = ended.unwrap_or_default();
+        Ok(Self { life, life_before, mark, ahead, promised, ended })
     }
+}
+
+/// The lives of this node that have ended, as far as it knows: others may have writes of theirs
+/// that it has not.
+fn ended_lives(found: &Found, last: Option<Life>, now: Life) -> Vec<Incarnation> {
+    let mut ended = found.ended.clone();
+    let before = match (last, found.life) {
+        (Some(last), _) => Some(last.incarnation),
+        // The metadata were lost, and its name with them.
+        (None, Some(_)) => Some(Incarnation(0)),
+        (None, None) => None,
+    };
+    ended.extend(
+        before.filter(|before| *before != now.incarnation && !found.ended.contains(before)),
+    );
+    ended
 }
 
 fn opened(life: &Life, last: Option<Life>, found: &Found, recovery: &Recovery) -> Opened {
@@ -222,6 +250,9 @@ impl Inner {
                 batch.put(&self.clocks, LIFE_BEFORE_KEY, records::number_to_bytes(last.life));
             }
             None => batch.delete(&self.clocks, LIFE_BEFORE_KEY),
+        }
+        if !self.ended.is_empty() {
+            batch.put(&self.clocks, ENDED_KEY, records::lives_to_bytes(&self.ended));
         }
         self.db.write(batch)?;
         self.db.sync()?;

@@ -20,6 +20,10 @@ impl Count {
         self.0.fetch_add(events, Ordering::Relaxed);
     }
 
+    pub(super) fn add_many(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -34,6 +38,8 @@ pub(super) struct Counters {
     pub(super) joined: Count,
     pub(super) reissued: Count,
     pub(super) pull_rows_examined: Count,
+    pub(super) forgotten_entries: Count,
+    pub(super) forgotten_rows: Count,
 }
 
 /// What a store holds, and what it has done since it was opened.
@@ -57,6 +63,10 @@ pub struct StoreStats {
     pub reissued_values: u64,
     /// Rows that were looked at for replicas that pull.
     pub pull_rows_examined: u64,
+    /// Markers and expired entries that were forgotten.
+    pub forgotten_entries: u64,
+    /// Rows that are gone with them.
+    pub forgotten_rows: u64,
     /// Writes remembered by name, and their bytes.
     pub write_ids: (usize, usize),
     /// The highest stamp given or followed.
@@ -110,6 +120,8 @@ impl Store {
             joined_rows: inner.counters.joined.get(),
             reissued_values: inner.counters.reissued.get(),
             pull_rows_examined: inner.counters.pull_rows_examined.get(),
+            forgotten_entries: inner.counters.forgotten_entries.get(),
+            forgotten_rows: inner.counters.forgotten_rows.get(),
             write_ids: inner.write_ids.size(),
             highest_stamp: inner.stamps.last(),
             disk_bytes: engine.trees.iter().map(disk_bytes).sum(),

@@ -7,7 +7,7 @@
 
 use meridian_crdt::{Context, Delta, DotSet, Entry};
 use meridian_lsm::WriteBatch;
-use meridian_types::WriteId;
+use meridian_types::{Mutation, WriteId, broken};
 
 use super::loose::{proven, put_stored};
 use super::*;
@@ -148,7 +148,10 @@ impl Inner {
         // Under the vnode's lock, so that stamps rise with counters (rule 12).
         let (stamp, carried) = match stamp {
             None => self.stamps.tick(now),
-            Some(stamp) => (stamp, self.stamps.observe(stamp, now)?),
+            Some(stamp) => {
+                let stamp = self.above_promises(&place, &vnode, stamp);
+                (stamp, self.stamps.observe(stamp, now)?)
+            }
         };
         let entry = Entry { dot, stamp, expires: write.expires, value: write.value };
         let delta = Delta { entry, context };
@@ -157,6 +160,16 @@ impl Inner {
             self.write_ids.note(id, row.table, place.token, &delta, now);
         }
         Ok(Minted { delta, retried: false, commit })
+    }
+
+    /// The stamp of a write that was accepted long ago. Up to what was promised there are none to
+    /// give any more: it gets the next one, which loses to as much as it can (rule 14).
+    fn above_promises(&self, place: &Place, vnode: &Vnode, stamp: Hlc) -> Hlc {
+        if place.table.policy() != ConflictPolicy::Lww || broken(Mutation::IntentBelowPromise) {
+            return stamp;
+        }
+        let promised = vnode.forgetting.promised().max(self.promised_before);
+        if promised == Hlc::ZERO { stamp } else { stamp.max(promised.next()) }
     }
 
     /// The context that a delta gets; and the row, where it had to be read for that.
@@ -209,11 +222,13 @@ impl Inner {
                 };
                 row.apply(place.table.policy(), delta.clone());
                 row.strip(clock);
+                vnode.forgetting.note(&row);
                 put_stored(&mut batch, &place.table, &place.key, &row);
             }
             _ => {
                 self.counters.blind.add();
                 self.store_blind(&mut batch, place, vnode, delta);
+                vnode.forgetting.note_entry(&delta.entry);
             }
         }
         match &after {

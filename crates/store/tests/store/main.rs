@@ -9,6 +9,7 @@ mod basics;
 mod compaction;
 mod damage;
 mod driven;
+mod forgetting;
 mod lives;
 mod model;
 mod pulls;

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod client;
+mod evidence;
 mod guard;
 mod kept;
 mod parts;

@@ -38,6 +38,13 @@ impl From<&RepairRequest> for v1::RepairRequest {
                 max_bytes: pull.max_bytes as u64,
             }),
             RepairRequest::PullMany(pull) => Request::PullMany(pull.into()),
+            RepairRequest::Evidence { keyspace, layout, vnodes } => {
+                Request::Evidence(v1::AskEvidence {
+                    keyspace: keyspace.0,
+                    layout: *layout,
+                    vnodes: vnodes.iter().map(|vnode| vnode.0).collect(),
+                })
+            }
         };
         Self { request: Some(request) }
     }
@@ -62,6 +69,11 @@ impl TryFrom<v1::RepairRequest> for RepairRequest {
                 max_bytes: size(pull.max_bytes),
             }),
             Request::PullMany(pull) => Self::PullMany(pull.try_into()?),
+            Request::Evidence(ask) => Self::Evidence {
+                keyspace: KeyspaceId(ask.keyspace),
+                layout: ask.layout,
+                vnodes: ask.vnodes.into_iter().map(VnodeId).collect(),
+            },
         })
     }
 }
@@ -121,6 +133,7 @@ impl From<&RepairReply> for v1::RepairReply {
             RepairReply::Page(page) => Reply::Page(page.into()),
             RepairReply::Pages(pages) => Reply::Pages(pages.into()),
             RepairReply::Refused(why) => Reply::Refused(why.clone()),
+            RepairReply::Evidence(told) => Reply::Evidence(told.into()),
         };
         Self { reply: Some(reply) }
     }
@@ -139,6 +152,7 @@ impl TryFrom<v1::RepairReply> for RepairReply {
             Reply::Page(page) => Self::Page(page.try_into()?),
             Reply::Pages(pages) => Self::Pages(pages.try_into()?),
             Reply::Refused(why) => Self::Refused(why),
+            Reply::Evidence(told) => Self::Evidence(told.try_into()?),
         })
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use meridian_coordinator::message::{
     LoggedBatch, NamedWrite, ReadKind, Refusal, ReplicaRequest, Reserve, VnodeDot, Written,
 };
-use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
-use meridian_repair::message::{PullMany, PullPage, PulledPages, PulledRow};
+use meridian_crdt::{
+    Actor, Context, Delta, Dot, Entry, Evidence, Promise, Row, RowVersion, VnodeClock,
+};
+use meridian_repair::message::{PullMany, PullPage, PulledPages, PulledRow, ToldEvidence};
 use meridian_types::{
     BatchId, Epoch, Goods, Hlc, Incarnation, KeptAs, KeyspaceId, NodeId, PeerStanding, ReadClass,
     RowKey, TableId, VnodeId, VnodeKind, WriteId,
@@ -219,4 +221,27 @@ fn a_write_that_somebody_keeps() {
     golden(PeerBody::Reply(ReplicaReply::Held(vec![true, false])), "08ac0222045a020100");
     golden(PeerBody::Reply(ReplicaReply::BatchKept), "08ac0222026200");
     golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::GivenUp)), "08ac0222043a023a00");
+}
+
+#[test]
+fn what_may_be_forgotten() {
+    let ask = RepairRequest::Evidence {
+        keyspace: KeyspaceId(1),
+        layout: 2,
+        vnodes: vec![VnodeId(3), VnodeId(300)],
+    };
+    golden(PeerBody::Repair(ask), "08ac022a0b2209080110021a0303ac02");
+    let actor = Actor { node: NodeId(1), incarnation: Incarnation(2) };
+    let mut clock = VnodeClock::default();
+    clock.insert(Dot::new(actor, 1));
+    let promises = [(actor, Promise { counter: 1, stamp: Hlc(9) })].into();
+    let told = ToldEvidence {
+        incarnation: Incarnation(2),
+        layout: 2,
+        vnodes: vec![(VnodeId(3), Evidence { clock, promises })],
+    };
+    golden(
+        PeerBody::RepairReply(RepairReply::Evidence(told)),
+        "08ac023239323709020000000000000010021a2a0803120e01010100000000000000020100001a1608011102000000000000001801210900000000000000",
+    );
 }

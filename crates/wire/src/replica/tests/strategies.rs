@@ -9,9 +9,11 @@ use meridian_coordinator::message::{
     LoggedBatch, NamedWrite, PageReply, PageRequest, PageRow, ReadKind, Refusal, Reserve, VnodeDot,
     WriteDelta, Written,
 };
-use meridian_crdt::{Actor, Context, Delta, Dot, Entry, Row, RowVersion, VnodeClock};
+use meridian_crdt::{
+    Actor, Context, Delta, Dot, Entry, Evidence, Promise, Row, RowVersion, VnodeClock,
+};
 use meridian_repair::message::{
-    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow,
+    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, ToldEvidence,
 };
 use meridian_service::{
     Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally, Delete,
@@ -476,11 +478,28 @@ fn repair_request() -> impl Strategy<Value = RepairRequest> {
                 RepairRequest::PullMany(PullMany { keyspace, vnodes, max_bytes })
             }
         ),
+        (any::<(u32, u64)>(), vec(any::<u32>(), 0..4)).prop_map(|((keyspace, layout), vnodes)| {
+            let (keyspace, vnodes) = (KeyspaceId(keyspace), vnodes.into_iter().map(VnodeId));
+            RepairRequest::Evidence { keyspace, layout, vnodes: vnodes.collect() }
+        }),
     ]
 }
 
 fn unsound() -> impl Strategy<Value = Vec<(VnodeId, PeerStanding)>> {
     vec((any::<u32>().prop_map(VnodeId), standing()), 0..5)
+}
+
+fn told_evidence() -> impl Strategy<Value = ToldEvidence> {
+    let promise = any::<(u32, u64, u64, u64)>().prop_map(|(node, incarnation, counter, stamp)| {
+        let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
+        (Actor { node, incarnation }, Promise { counter, stamp: Hlc(stamp) })
+    });
+    let promises = vec(promise, 0..3).prop_map(|promises| promises.into_iter().collect());
+    let evidence = (clock(), promises).prop_map(|(clock, promises)| Evidence { clock, promises });
+    let vnode = (any::<u32>(), evidence).prop_map(|(vnode, told)| (VnodeId(vnode), told));
+    (any::<(u64, u64)>(), vec(vnode, 0..3)).prop_map(|((incarnation, layout), vnodes)| {
+        ToldEvidence { incarnation: Incarnation(incarnation), layout, vnodes }
+    })
 }
 
 fn pull_page() -> impl Strategy<Value = PullPage> {
@@ -509,6 +528,7 @@ fn repair_reply() -> impl Strategy<Value = RepairReply> {
             }
         ),
         text().prop_map(RepairReply::Refused),
+        told_evidence().prop_map(RepairReply::Evidence),
     ]
 }
 
