@@ -8,7 +8,7 @@ use crate::run::{Case, Outcome, Verdict, Violation};
 use crate::scenario::{InvariantName, Scenario};
 use crate::schedule::Schedule;
 use crate::sim::{Livelock, Micros, Order, Trace};
-use crate::world::World;
+use crate::world::{World, WorldError};
 
 /// How often what was observed is handed on while a world runs, so that it does not pile up.
 const TELL_EVERY: Micros = Micros::from_secs(1);
@@ -19,6 +19,14 @@ const SHOWN_LINES: usize = 40;
 /// Runs a case to its end.
 #[must_use]
 pub fn simulate(case: &Case, order: Order, trace: Trace) -> Outcome {
+    simulate_in(case, |scenario| World::with(scenario, case.seed, order, trace))
+}
+
+/// Runs a case to its end, in a world that `world` makes of its scenario.
+pub fn simulate_in(
+    case: &Case,
+    world: impl FnOnce(&Scenario) -> Result<World, WorldError>,
+) -> Outcome {
     let unknown = |why: String| Outcome {
         verdict: Verdict::Unknown(why),
         checked: BTreeMap::new(),
@@ -30,7 +38,7 @@ pub fn simulate(case: &Case, order: Order, trace: Trace) -> Outcome {
         Ok(schedule) => schedule,
         Err(why) => return unknown(why.to_string()),
     };
-    let mut world = match World::with(&scenario, case.seed, order, trace) {
+    let mut world = match world(&scenario) {
         Ok(world) => world,
         Err(why) => return unknown(why.to_string()),
     };

@@ -12,6 +12,7 @@
 //! Invariant: the same seed gives the same trace. So nothing here reads a clock, uses another
 //! source of chance than [`Draw`], or depends on addresses or on a hasher's seed.
 
+mod carrier;
 mod clock;
 mod disk;
 mod draw;
@@ -24,6 +25,7 @@ mod queue;
 mod tests;
 mod trace;
 
+pub use carrier::{Carrier, Counted};
 pub use clock::{Micros, NodeClock};
 pub use disk::{Disk, DiskSnapshot, DiskTiming, Loss, Pace, Part, Rot, Rotten};
 pub use draw::{Draw, Purpose, Streams};

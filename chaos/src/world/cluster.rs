@@ -161,6 +161,10 @@ impl Cluster {
         }
     }
 
+    pub(crate) fn names(&self) -> BTreeMap<NodeId, String> {
+        self.topology.nodes().iter().map(|node| (node.id, node.name.clone())).collect()
+    }
+
     /// The ways between all machines while nothing is wrong with them.
     pub(crate) fn ways(&self) -> BTreeMap<(NodeId, NodeId), Way> {
         let nodes = self.topology.nodes();

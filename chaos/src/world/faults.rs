@@ -81,18 +81,15 @@ impl World {
         let streams = ways.pairs().flat_map(|(from, to)| {
             meridian_transport::Class::EVERY.map(|class| StreamId { from, to, class })
         });
-        self.network.tell(|fabric, _, _| {
-            let count = |id| {
-                let stats = fabric.stats(id).unwrap_or_default();
-                match what {
-                    WayFault::Lossy { .. } | WayFault::Datagrams { .. } => fabric.disturbed(id),
-                    WayFault::Cut {} | WayFault::Slow { .. } | WayFault::Narrow { .. } => {
-                        stats.sent_messages + stats.refused_down
-                    }
-                }
-            };
-            streams.map(count).sum()
-        })
+        let counts = streams.map(|stream| self.carrier.counted(stream));
+        match what {
+            WayFault::Lossy { .. } | WayFault::Datagrams { .. } => {
+                counts.map(|count| count.disturbed).sum()
+            }
+            WayFault::Cut {} | WayFault::Slow { .. } | WayFault::Narrow { .. } => {
+                counts.map(|count| count.tried).sum()
+            }
+        }
     }
 
     fn change_ways(&mut self, id: FaultId, ways: &Ways, what: &WayFault, edge: Edge) {
@@ -103,7 +100,7 @@ impl World {
         }
         for (from, to) in pairs {
             let Some(new) = self.faults.way((from, to)) else { continue };
-            self.network.tell(|fabric, now, out| fabric.change(now, from, to, |w| *w = new, out));
+            self.carrier.change(from, to, new);
         }
     }
 
@@ -242,7 +239,7 @@ impl World {
         }
         if let Some(owner) = machine.owner() {
             self.executor.freeze(owner);
-            self.network.tell(|fabric, now, out| fabric.freeze(now, id, out));
+            self.carrier.freeze(id);
             self.record.tell(What::Paused { node: id });
         }
     }
@@ -255,7 +252,7 @@ impl World {
             return;
         }
         self.executor.thaw(owner);
-        self.network.tell(|fabric, now, out| fabric.thaw(now, id, out));
+        self.carrier.thaw(id);
         self.record.tell(What::Resumed { node: id });
         let now = self.agenda.now();
         for (whose, due) in std::mem::take(&mut self.held_back) {

@@ -47,7 +47,7 @@ impl World {
             machine.disk.pace(),
         ));
         let (fs, metadata) = (machine.disk.fs(), machine.disk.metadata());
-        let linker = self.network.linker(owner, id);
+        let linker = self.carrier.linker(owner, id);
         let (cluster, births) = (Arc::clone(&self.cluster), Arc::clone(&self.births));
         let started = async move {
             host.sleep(host.now().plus(START_TAKES.to_millis())).await;
@@ -57,7 +57,7 @@ impl World {
                 fs,
                 hints: Arc::new(hints.map_err(|error| error.to_string())?),
                 metadata: Arc::new(metadata),
-                links: Box::new(linker),
+                links: linker,
             };
             let started =
                 Node::start_on(parts, cluster.node_options(id), Arc::new(Metrics::new())).await;
@@ -88,7 +88,7 @@ impl World {
                 self.record.tell(What::StartRefused { node: id, why });
                 machine.life = None;
                 self.executor.kill(owner);
-                self.network.end(id, Death::Process);
+                self.carrier.end(id, Death::Process);
                 self.queue.push(self.agenda.now() + START_AGAIN, Event::Start(id));
                 return;
             }
@@ -126,7 +126,7 @@ impl World {
         self.record.tell(What::Crashed { node: id });
         self.executor.kill(life.owner);
         self.doors.close(id);
-        self.network.end(id, death);
+        self.carrier.end(id, death);
         self.held_back.retain(|(owner, _)| *owner != life.owner);
         machine.disk.crash(loss);
     }
@@ -176,7 +176,7 @@ impl World {
         self.record.tell(What::Stopped { node: id });
         machine.life = None;
         self.executor.kill(owner);
-        self.network.end(id, Death::Process);
+        self.carrier.end(id, Death::Process);
         if let Some(machine) = self.machines.get_mut(&id) {
             machine.disk.crash(Loss::Nothing);
         }

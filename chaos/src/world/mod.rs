@@ -35,8 +35,9 @@ use parking_lot::Mutex;
 use crate::history::{Observation, Setting, What};
 use crate::scenario::Scenario;
 use crate::sim::{
-    Agenda, Disk, DiskTiming, Draw, Executor, Fabric, HostEvent, LinkActions, LinkEvent, Livelock,
-    Micros, Network, NodeClock, Order, Owner, Purpose, Queue, Streams, Told, Trace,
+    Agenda, Carrier, Disk, DiskTiming, Draw, Executor, Fabric, HostEvent, LinkActions, LinkEvent,
+    LinkTiming, Livelock, Micros, Network, NodeClock, Order, Owner, Purpose, Queue, Spawner,
+    Streams, Tap, Told, Trace, Way,
 };
 use crate::workload::{Clients, Doors};
 
@@ -61,6 +62,23 @@ enum Event {
     Disk { owner: Owner, due: Due },
     Start(NodeId),
     Look,
+    Tick,
+}
+
+/// What links are made of.
+pub struct LinksOfAWorld {
+    /// How links are kept.
+    pub timing: LinkTiming,
+    /// Every direction between two nodes, while nothing is wrong with it.
+    pub ways: BTreeMap<(NodeId, NodeId), Way>,
+    /// Every node's name, which is its address.
+    pub names: BTreeMap<NodeId, String>,
+    /// The time.
+    pub agenda: Arc<Agenda>,
+    /// Knows which lives have ended.
+    pub spawner: Spawner,
+    /// Sees what is sent.
+    pub tap: Arc<dyn Tap>,
 }
 
 /// See the module.
@@ -71,7 +89,7 @@ pub struct World {
     executor: Executor,
     tasks: Draw,
     queue: Queue<Event>,
-    network: Arc<Network>,
+    carrier: Box<dyn Carrier>,
     record: Arc<Record>,
     machines: BTreeMap<NodeId, Machine>,
     doors: Arc<Doors>,
@@ -105,23 +123,45 @@ impl World {
         order: Order,
         trace: Trace,
     ) -> Result<Self, WorldError> {
+        Self::over(scenario, seed, order, trace, |links| {
+            let draw = Streams::new(seed).draw(Purpose::Network);
+            let fabric = Fabric::new(links.timing, draw, links.ways);
+            Box::new(Network::new(fabric, links.agenda, links.spawner, links.tap))
+        })
+    }
+
+    /// As [`Self::with`], over links that `carrier` makes.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn over(
+        scenario: &Scenario,
+        seed: u64,
+        order: Order,
+        trace: Trace,
+        carrier: impl FnOnce(LinksOfAWorld) -> Box<dyn Carrier>,
+    ) -> Result<Self, WorldError> {
         let mut cluster = Cluster::new(scenario)?;
         cluster.setting.skew_ms += faults::skew_ms(scenario, seed);
         let cluster = Arc::new(cluster);
         let (streams, agenda) = (Streams::new(seed), Arc::<Agenda>::default());
         let (executor, doors) = (Executor::new(order), Arc::<Doors>::default());
         let record = Record::new(Arc::clone(&agenda), trace);
-        let draw = streams.draw(Purpose::Network);
         let ways = cluster.ways();
-        let fabric = Fabric::new(cluster.timing, draw, ways.clone());
-        let tap = Arc::clone(&record);
-        let network = Network::new(fabric, Arc::clone(&agenda), executor.spawner(), tap);
+        let carrier = carrier(LinksOfAWorld {
+            timing: cluster.timing,
+            ways: ways.clone(),
+            names: cluster.names(),
+            agenda: Arc::clone(&agenda),
+            spawner: executor.spawner(),
+            tap: Arc::<Record>::clone(&record),
+        });
         let mut world = Self {
             seed,
             agenda: Arc::clone(&agenda),
             tasks: streams.draw(Purpose::Tasks),
             queue: Queue::default(),
-            network,
+            carrier,
             record: Arc::clone(&record),
             machines: machines(&cluster, streams),
             doors: Arc::clone(&doors),
@@ -137,6 +177,7 @@ impl World {
         let ids: Vec<NodeId> = world.machines.keys().copied().collect();
         ids.into_iter().for_each(|id| world.start(id));
         world.queue.push(SAMPLE_EVERY, Event::Look);
+        world.plan_tick();
         let clients = Clients { cluster, agenda, doors, record, spawner: world.executor.spawner() };
         clients.start(scenario, streams, CLIENTS_BEGIN);
         Ok(world)
@@ -180,7 +221,7 @@ impl World {
             match event {
                 Event::Host(event) => event.happen(&self.executor.spawner()),
                 Event::Link(event) => {
-                    self.network.tell(|fabric, now, out| fabric.step(now, event, out));
+                    self.carrier.happen(event);
                 }
                 Event::Disk { owner, due } => self.disk_due(owner, due),
                 Event::Start(id) => self.start(id),
@@ -188,10 +229,20 @@ impl World {
                     self.look();
                     self.queue.push(at + SAMPLE_EVERY, Event::Look);
                 }
+                Event::Tick => {
+                    self.carrier.tick();
+                    self.plan_tick();
+                }
             }
         }
         self.agenda.set_now(until.max(self.agenda.now()));
         Ok(())
+    }
+
+    fn plan_tick(&mut self) {
+        if let Some(every) = self.carrier.tick_every() {
+            self.queue.push(self.agenda.now() + every, Event::Tick);
+        }
     }
 
     /// Polls what is ready and carries out what follows, until nothing does.
@@ -201,7 +252,7 @@ impl World {
             for (at, event) in self.agenda.take_planned() {
                 self.queue.push(at, Event::Host(event));
             }
-            let LinkActions { planned, told } = self.network.take_actions();
+            let LinkActions { planned, told } = self.carrier.take_actions();
             for (at, event) in planned {
                 self.queue.push(at, Event::Link(event));
             }
@@ -226,7 +277,7 @@ impl World {
     fn carry(&mut self, told: Told) {
         let (Told::Received { at, .. } | Told::Changed { at, .. }) = told;
         let owner = self.machines.get(&at).and_then(Machine::owner);
-        let (Some(owner), Some(inbound)) = (owner, self.network.inbound(at)) else { return };
+        let (Some(owner), Some(inbound)) = (owner, self.carrier.inbound(at)) else { return };
         match told {
             Told::Received { from, class, message, .. } => {
                 self.record.note_bytes(owner, "received", &message);

@@ -16,7 +16,6 @@ use meridian_wire::v1::link_up::Item;
 use meridian_wire::v1::links_server::{self, LinksServer};
 use meridian_wire::v1::{self, LinkDown, LinkUp};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -27,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::links::Shared;
 use crate::peer::{AcceptedStream, PeerLink};
 use crate::silence::Silence;
-use crate::{Class, LinkOptions, socket};
+use crate::{Class, LinkOptions, Listener, Socket};
 
 /// Answers that wait for a node that does not read them; further pongs are left out.
 const ANSWERS: usize = 16;
@@ -66,7 +65,7 @@ impl Door {
     }
 
     /// Serves what comes to a listener. Dropped, it closes every connection.
-    pub(crate) async fn serve(self, listener: TcpListener) {
+    pub(crate) async fn serve(self, listener: Box<dyn Listener>) {
         let shared = Arc::clone(&self.shared);
         let limit = shared.options.largest_frame();
         let service = LinksServer::new(self)
@@ -74,7 +73,7 @@ impl Door {
             .max_encoding_message_size(limit);
         let mut connections = JoinSet::new();
         loop {
-            let socket = match socket::accept(&listener).await {
+            let socket = match listener.accept().await {
                 Ok(socket) => socket,
                 Err(why) => {
                     tracing::warn!("a connection from another node was not accepted: {why}");
@@ -130,7 +129,11 @@ impl Door {
 }
 
 /// Serves one connection until it ends.
-async fn connection(socket: TcpStream, service: LinksServer<Door>, options: Arc<LinkOptions>) {
+async fn connection(
+    socket: Box<dyn Socket>,
+    service: LinksServer<Door>,
+    options: Arc<LinkOptions>,
+) {
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         service.clone().call(request)
     });

@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::peer::PeerLink;
 use crate::queue::Attached;
 use crate::silence::Silence;
-use crate::{Class, HandshakeRefusal, LinkOptions, LinkProblem, socket};
+use crate::{Class, HandshakeRefusal, LinkOptions, LinkProblem, Sockets};
 
 /// Largest item that comes back on a stream that was dialed: handshakes and pongs.
 const MAX_ANSWER_BYTES: usize = 4 << 10;
@@ -35,6 +35,7 @@ const ORIGIN: &str = "http://peer.meridian";
 /// Keeps the stream of one class to one peer, until the peer is stopped.
 pub(crate) struct Dialer {
     pub(crate) options: Arc<LinkOptions>,
+    pub(crate) sockets: Arc<dyn Sockets>,
     pub(crate) peer: Arc<PeerLink>,
     pub(crate) class: Class,
 }
@@ -102,7 +103,7 @@ impl Dialer {
     async fn connect(&self) -> Result<(Sender, Connection), LinkProblem> {
         let not_reached = |why: &dyn Error| LinkProblem::NotReached(causes(why));
         let address = self.peer.address();
-        let socket = socket::connect(&address).await.map_err(|why| not_reached(&why))?;
+        let socket = self.sockets.connect(&address).await.map_err(|why| not_reached(&why))?;
         let window = self.options.window_bytes;
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder

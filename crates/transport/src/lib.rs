@@ -25,7 +25,7 @@
 //! - Nothing waits without a bound: see [`LinkOptions`].
 //! - `send` never blocks, and takes no lock that is held during I/O.
 //!
-//! TLS comes with a later issue: `socket.rs` is the one place where sockets are opened and accepted.
+//! TLS comes with a later issue: [`Sockets`] is the one place where connections begin.
 #![deny(missing_docs)]
 
 mod accept;
@@ -45,4 +45,5 @@ pub use class::Class;
 pub use error::{HandshakeRefusal, LinkProblem, SendRefused, TransportError};
 pub use links::{Inbound, Links};
 pub use options::{Handshake, LinkOptions, Peer};
+pub use socket::{Listener, Socket, Sockets, Tcp};
 pub use state::{ClassStats, LinkState, PeerState, PeerStats};

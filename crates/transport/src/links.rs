@@ -13,7 +13,8 @@ use crate::accept::Door;
 use crate::dial::Dialer;
 use crate::peer::PeerLink;
 use crate::{
-    Class, LinkOptions, LinkState, Peer, PeerState, PeerStats, SendRefused, TransportError, socket,
+    Class, LinkOptions, LinkState, Peer, PeerState, PeerStats, SendRefused, Sockets, Tcp,
+    TransportError,
 };
 
 /// What the links tell. Called on the transport's own tasks: whatever takes long belongs elsewhere.
@@ -51,6 +52,7 @@ impl Drop for Listening {
 /// What every task of the transport needs.
 pub(crate) struct Shared {
     pub(crate) options: Arc<LinkOptions>,
+    sockets: Arc<dyn Sockets>,
     inbound: Arc<dyn Inbound>,
     /// By id.
     peers: ArcSwap<Vec<Arc<PeerLink>>>,
@@ -81,13 +83,26 @@ impl Links {
         options: LinkOptions,
         inbound: Arc<dyn Inbound>,
     ) -> Result<Self, TransportError> {
+        Self::start_on(Arc::new(Tcp), options, inbound).await
+    }
+
+    /// As [`Self::start`], with connections that come from elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(
+        sockets: Arc<dyn Sockets>,
+        options: LinkOptions,
+        inbound: Arc<dyn Inbound>,
+    ) -> Result<Self, TransportError> {
         options.validate()?;
-        let listening = socket::listen(options.listen).await;
-        let (local, listener) =
-            listening.map_err(|cause| TransportError::Listen { address: options.listen, cause })?;
+        let address = options.listen;
+        let not_taken = |cause| TransportError::Listen { address, cause };
+        let listener = sockets.listen(address).await.map_err(not_taken)?;
+        let local = listener.local_addr().map_err(not_taken)?;
         let peers = options.peers.clone();
-        let shared =
-            Arc::new(Shared { options: Arc::new(options), inbound, peers: ArcSwap::default() });
+        let options = Arc::new(options);
+        let shared = Arc::new(Shared { options, sockets, inbound, peers: ArcSwap::default() });
         let dialers = Mutex::default();
         Self::change_peers(&shared, &dialers, peers);
         // Last: a peer that dials before it is known here would be refused.
@@ -172,7 +187,8 @@ impl Links {
         for peer in added {
             for class in Class::EVERY {
                 let options = Arc::clone(&shared.options);
-                let dialer = Dialer { options, peer: Arc::clone(&peer), class };
+                let sockets = Arc::clone(&shared.sockets);
+                let dialer = Dialer { options, sockets, peer: Arc::clone(&peer), class };
                 dialers.spawn(dialer.run());
             }
         }
