@@ -20,10 +20,6 @@ impl Count {
         self.0.fetch_add(events, Ordering::Relaxed);
     }
 
-    pub(super) fn add_many(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
     fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
