@@ -85,6 +85,8 @@ fn purpose(body: &PeerBody) -> &'static str {
         PeerBody::RepairReply(RepairReply::Same { .. } | RepairReply::Differs { .. }) => "compared",
         PeerBody::RepairReply(RepairReply::Page(_) | RepairReply::Pages(_)) => "page",
         PeerBody::RepairReply(RepairReply::Refused(_)) => "refused",
+        PeerBody::Repair(RepairRequest::Evidence { .. }) => "evidence",
+        PeerBody::RepairReply(RepairReply::Evidence(_)) => "evidence told",
         PeerBody::Catalog(_) | PeerBody::CatalogReply(_) => "catalog",
     }
 }
