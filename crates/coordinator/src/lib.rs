@@ -63,7 +63,6 @@
 
 mod failure;
 pub mod get;
-mod intent;
 pub mod message;
 pub mod page;
 pub mod plan;
@@ -77,7 +76,6 @@ mod testing;
 
 pub use failure::{Cause, Failure};
 pub use get::{GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions};
-pub use intent::Intent;
 pub use page::{PageAction, PageActions, PageDone, PageEvent, PageItem, PageMachine, PageTiming};
 pub use plan::{ReadPlan, Segment, Segments, WritePlan};
 pub use put::{PutAction, PutActions, PutDone, PutEvent, PutMachine, PutTiming, PutWrite};

@@ -4,11 +4,9 @@ use bytes::Bytes;
 use meridian_crdt::{Context, Delta, Dot, Row, RowVersion};
 use meridian_service::{Outcome, Request, RequestError};
 use meridian_types::{
-    BatchId, Epoch, KeptAs, KeyspaceId, NodeId, ReadClass, RingPosition, RowKey, TableId, VnodeId,
-    WriteId,
+    BatchId, Epoch, Hlc, KeptAs, KeyspaceId, NodeId, ReadClass, RingPosition, RowKey, TableId,
+    VnodeId, WriteId,
 };
-
-use crate::Intent;
 
 /// From a coordinator to a replica.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +38,6 @@ pub enum ReplicaRequest {
     },
     /// Read a page of a table.
     Page(PageRequest),
-    /// Mint a write that was accepted elsewhere, at ANY, when no replica was alive (rule 14).
-    Mint(Intent),
     /// Serve this client's request in the sender's stead: the sender is no replica of its key.
     Coordinate(Request),
     /// Give out a dot for a write that the sender keeps (rule 14).
@@ -200,6 +196,8 @@ pub enum ReplicaReply {
         dot: Dot,
         /// What the write replaces.
         context: Context,
+        /// The lowest stamp that the write may have.
+        not_below: Hlc,
     },
     /// The write has a name already: this is its delta.
     Named(Delta),

@@ -15,7 +15,7 @@ pub enum Route {
     /// [`crate::message::ReplicaRequest::Coordinate`], and its answer is passed on. It is handed
     /// on once only: who gets it and is no replica refuses it.
     HandTo(NodeId),
-    /// This node keeps an [`crate::Intent`]: the level is ANY and no replica is alive.
+    /// This node keeps the write until a replica has it: the level is ANY and none is alive.
     StoreIntent,
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meridian_coordinator::Segments;
 use meridian_topology::{KeyspaceMap, Placement, PlacementError, Topology};
-use meridian_types::{Catalog, KeyspaceDef, KeyspaceId, NodeId, TableDef, TableId, TableName};
+use meridian_types::{Catalog, KeyspaceDef, KeyspaceId, NodeId, TableDef, TableName};
 
 use crate::placements::{Placed, PlacementCache, SharedVnodes};
 
@@ -74,11 +74,6 @@ impl CatalogView {
 
     pub(crate) fn table(&self, name: &TableName) -> Option<&Arc<TableRef>> {
         self.tables.get(name)
-    }
-
-    /// The table with this id. Off the data path: tables are found by name there.
-    pub(crate) fn table_by_id(&self, id: TableId) -> Option<&Arc<TableRef>> {
-        self.tables.values().find(|table| table.def.id == id)
     }
 
     pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {

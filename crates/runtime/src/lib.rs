@@ -34,6 +34,7 @@ mod hints;
 mod host;
 mod in_flight;
 mod intents;
+mod kept;
 mod node;
 mod options;
 mod page;

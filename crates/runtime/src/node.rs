@@ -27,6 +27,8 @@ use crate::exchange::Exchange;
 use crate::hints::HintKeeper;
 use crate::host::{GivenUp, Host, Network};
 use crate::in_flight::InFlight;
+use crate::intents::IntentCalls;
+use crate::kept::MAX_KEPT_REQUESTS;
 use crate::options::NodeOptions;
 use crate::parts::Parts;
 use crate::peer::{MAX_BLOCKING, MAX_HANDED, PeerDoor};
@@ -59,6 +61,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) blocking: Arc<Semaphore>,
     pub(crate) handed: Arc<Semaphore>,
+    pub(crate) kept: Arc<Semaphore>,
+    pub(crate) intents: IntentCalls,
     pub(crate) peers: Peers,
     /// Who can be reached: made anew by the control plane at every change.
     pub(crate) alive: ArcSwap<AliveView>,
@@ -121,6 +125,8 @@ impl Node {
             metrics,
             blocking: Arc::new(Semaphore::new(MAX_BLOCKING)),
             handed: Arc::new(Semaphore::new(MAX_HANDED)),
+            kept: Arc::new(Semaphore::new(MAX_KEPT_REQUESTS)),
+            intents: IntentCalls::default(),
             peers,
             alive: ArcSwap::from_pointee(AliveView::default()),
             control,

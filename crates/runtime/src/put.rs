@@ -9,11 +9,9 @@ use meridian_coordinator::{
 };
 use meridian_crdt::Context;
 use meridian_service::{CallContext, RequestError};
-use meridian_store::{Commit, LocalWrite, Minted, StoreError};
+use meridian_store::{Commit, LocalWrite, StoreError};
 use meridian_transport::Class;
-use meridian_types::{
-    ConsistencyLevel, Millis, Mutation, NodeId, RequestId, RowKey, WriteId, broken,
-};
+use meridian_types::{ConsistencyLevel, Millis, Mutation, NodeId, RequestId, broken};
 use meridian_wire::replica::PeerBody;
 
 use crate::catalog::TableRef;
@@ -47,20 +45,6 @@ impl Inner {
     ) -> Result<Waiting<PutAnswer>, RequestError> {
         let row = self.store.row_key(&table.def, key);
         let write_id = write.write_id;
-        let mint = |row: &RowKey, now| self.store.mint(row, write, now);
-        self.put_minted(call, table, row, write_id, level, mint)
-    }
-
-    /// As [`Self::put_row`], with the dot minted by `mint`.
-    pub(crate) fn put_minted(
-        self: &Arc<Self>,
-        call: &CallContext,
-        table: &TableRef,
-        row: RowKey,
-        write_id: Option<WriteId>,
-        level: ConsistencyLevel,
-        mint: impl FnOnce(&RowKey, Millis) -> Result<Minted, StoreError>,
-    ) -> Result<Waiting<PutAnswer>, RequestError> {
         let placement = &table.keyspace.placement;
         let replicas = placement.replicas(row.vnode);
         let alive = |node| self.is_alive(node);
@@ -77,7 +61,7 @@ impl Inner {
         let machine = PutMachine::start(plan, what, timing, &mut PutActions::new());
         let mut put = Running::new(machine, call.id);
         put.counts_hints = level == ConsistencyLevel::Any;
-        let (event, unsettled) = match mint(&row, self.host.wall()) {
+        let (event, unsettled) = match self.store.mint(&row, write, self.host.wall()) {
             Ok(minted) => {
                 let settled = self.store.is_settled(&minted.commit);
                 let waits = !settled && !broken(Mutation::AckBeforeSettled);
@@ -222,6 +206,7 @@ impl Inner {
         match error {
             StoreError::UnknownTable(table) => Refusal::UnknownTable(*table),
             StoreError::Stamp(stamp) => Refusal::Stamp(*stamp),
+            StoreError::TooManyReserved { .. } => Refusal::Overloaded,
             StoreError::Key(_)
             | StoreError::UnknownKeyspace(_)
             | StoreError::WrongKeyspace { .. }

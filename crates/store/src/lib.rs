@@ -106,7 +106,8 @@ pub use standing::{
 pub use store::{
     Applied, Asked, Collected, Collecting, LocalWrite, MAX_EVIDENCE_VNODES, Minted, Opened,
     PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED, PagePosition, Progress, REISSUED_ROWS,
-    Read, ReservedDot, Store, StorePage, StoreStats, Swept, TableStats, VnodePage, WriteContext,
+    Read, Reserved, ReservedDot, Reserving, Store, StorePage, StoreStats, Swept, TableStats,
+    VnodePage, WriteContext,
 };
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

@@ -15,20 +15,19 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use meridian_types::{KeyspaceId, Millis, NodeId, TableId, Token, VnodeId, WriteId};
+use meridian_types::{KeptAs, KeyspaceId, Millis, NodeId, TableId, Token, VnodeId};
 use parking_lot::Mutex;
-
-use crate::hints::HintId;
 
 /// Most dots that are reserved at once on a node. A keeper that is refused asks another replica, or
 /// again later.
 pub(crate) const MAX_RESERVED: usize = 65_536;
 
-/// Whose write a dot is for. One id may name several rows, so the row is part of it.
+/// Whose write a dot is for. Not by its write id: a keeper may keep a retry as another write, and
+/// two deltas of one dot would be one name for two things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kept {
     pub(crate) keeper: NodeId,
-    pub(crate) id: WriteId,
+    pub(crate) kept_as: KeptAs,
     pub(crate) table: TableId,
     pub(crate) token: Token,
 }
@@ -37,11 +36,11 @@ pub(crate) struct Kept {
 pub(crate) type Place = (KeyspaceId, VnodeId, u64);
 
 /// What is known of a reserved dot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reservation {
     pub(crate) kept: Kept,
-    /// Where the keeper has the write.
-    pub(crate) number: HintId,
+    /// Who may have come to keep it besides.
+    pub(crate) holders: Vec<NodeId>,
     pub(crate) since: Millis,
 }
 
@@ -97,8 +96,8 @@ impl Reservations {
         if book.dots.len() >= MAX_RESERVED {
             return false;
         }
-        book.dots.insert(place, reservation);
         book.names.insert(reservation.kept, place);
+        book.dots.insert(place, reservation);
         self.count.store(book.dots.len(), Ordering::Release);
         true
     }
@@ -127,7 +126,8 @@ impl Reservations {
         let Book { dots, names } = &mut *book;
         let behind = dots.range((after.map_or(Unbounded, Excluded), Unbounded));
         let old = behind.filter(|(_, reserved)| now.since(reserved.since) >= age_ms);
-        let old: Vec<_> = old.take(limit).map(|(place, reserved)| (*place, *reserved)).collect();
+        let old: Vec<_> =
+            old.take(limit).map(|(place, reserved)| (*place, reserved.clone())).collect();
         for (place, Reservation { kept, .. }) in &old {
             if names.get(kept) == Some(place) {
                 names.remove(kept);

@@ -40,6 +40,8 @@ pub enum Mutation {
     HintCountsAsAck,
     /// A write that was accepted long ago gets no stamp that was promised away (rule 14).
     IntentBelowPromise,
+    /// A write at ANY that waits for a replica keeps what its writer had seen (rule 14).
+    IntentWithoutContext,
     /// A peer's clock is joined after the last row of a pull (rule 7).
     JoinClockOfHalfPull,
     /// At a local level the replicas of other datacenters do not count.
@@ -54,6 +56,8 @@ pub enum Mutation {
     RemoveBeforeDelivered,
     /// A stale replica gets the joined row with everything that its makers covered (rule 6).
     RepairWithoutContext,
+    /// A write that is repeated by those who keep it has one dot (rule 14).
+    ReplayMintsAnew,
     /// Above ONE a read answers when as many as its level names hold the answer.
     ReplyBeforeRepair,
     /// A life that was not closed in order is followed by another incarnation (rule 3).

@@ -5,7 +5,7 @@
 //! block, at most [`MAX_BLOCKING`] at once.
 
 mod catalog;
-mod mint;
+mod kept;
 mod read;
 mod reply;
 mod write;
@@ -101,15 +101,11 @@ impl Inner {
             ReplicaRequest::Page(request) => {
                 self.answer_off_thread(asker, move |inner| inner.read_page(&request));
             }
-            ReplicaRequest::Mint(intent) => self.mint_intent(asker, intent),
             ReplicaRequest::Coordinate(request) => self.coordinate(asker, request),
-            ReplicaRequest::Reserve(_)
+            request @ (ReplicaRequest::Reserve(_)
             | ReplicaRequest::StillNeeded { .. }
             | ReplicaRequest::Holds(_)
-            | ReplicaRequest::KeepBatch(_) => {
-                let refusal = Refusal::Malformed("not served yet".to_owned());
-                self.answer(asker, ReplicaReply::Refused(refusal));
-            }
+            | ReplicaRequest::KeepBatch(_)) => self.kept_asked(asker, request),
             ReplicaRequest::ForgetBatches(_) => {}
         }
     }

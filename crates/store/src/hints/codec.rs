@@ -1,14 +1,18 @@
 //! The stored bytes of hints and intents. `docs/formats/store.md` describes them.
 
 use bytes::Bytes;
-use meridian_crdt::{DecodeError, Delta};
+use meridian_crdt::{Actor, Context, DecodeError, Delta, Dot};
 use meridian_types::varint::{Reader, put_bytes, put_u64};
-use meridian_types::{Hlc, KeyspaceId, Millis, RowKey, TableId, VnodeId, WriteId};
+use meridian_types::{
+    Hlc, Incarnation, KeyspaceId, Millis, NodeId, RowKey, TableId, VnodeId, WriteId,
+};
 
 use super::{Hint, Intent};
 
 const HINT_VERSION: u8 = 1;
-const INTENT_VERSION: u8 = 1;
+const INTENT_VERSION: u8 = 2;
+/// Had neither a context nor a dot.
+const INTENT_WITHOUT_CONTEXT: u8 = 1;
 
 /// A write id follows the row.
 const HINT_WRITE_ID: u8 = 0x01;
@@ -17,6 +21,10 @@ const HINT_WRITE_ID: u8 = 0x01;
 const INTENT_DELETES: u8 = 0x01;
 /// An expiry follows the stamp.
 const INTENT_EXPIRES: u8 = 0x02;
+/// The intent replaces what is at the replica that reserves its dot.
+const INTENT_OVER_ALL: u8 = 0x04;
+/// The dot follows the context.
+const INTENT_NAMED: u8 = 0x08;
 
 impl Hint {
     /// The hint's bytes: version, flags, row, creation, write id, and the delta to the end.
@@ -55,16 +63,21 @@ impl Hint {
 }
 
 impl Intent {
-    /// The intent's bytes: version, flags, row, creation, write id, stamp, expiry, and the value to
-    /// the end.
+    /// The intent's bytes: version, flags, row, creation, write id, stamp, expiry, context, dot, and
+    /// the value to the end.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let value = self.value.as_deref().unwrap_or_default();
-        let mut out = Vec::with_capacity(72 + self.row.key.len() + value.len());
+        let context = self.context.to_bytes();
+        let mut out = Vec::with_capacity(96 + self.row.key.len() + context.len() + value.len());
         out.push(INTENT_VERSION);
-        let deletes = if self.value.is_none() { INTENT_DELETES } else { 0 };
-        let expires = if self.expires.is_some() { INTENT_EXPIRES } else { 0 };
-        out.push(deletes | expires);
+        let flags = [
+            (self.value.is_none(), INTENT_DELETES),
+            (self.expires.is_some(), INTENT_EXPIRES),
+            (self.over_what_is_here, INTENT_OVER_ALL),
+            (self.dot.is_some(), INTENT_NAMED),
+        ];
+        out.push(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
         put_row(&mut out, &self.row);
         put_u64(&mut out, self.created.0);
         out.extend_from_slice(&self.write_id.to_bytes());
@@ -72,18 +85,30 @@ impl Intent {
         if let Some(at) = self.expires {
             put_u64(&mut out, at.0);
         }
+        put_bytes(&mut out, &context);
+        if let Some(dot) = self.dot {
+            put_u64(&mut out, u64::from(dot.actor.node.0));
+            out.extend_from_slice(&dot.actor.incarnation.0.to_be_bytes());
+            put_u64(&mut out, dot.counter);
+        }
         out.extend_from_slice(value);
         out
     }
 
-    /// Reads an intent back; key and value are views into `bytes`.
+    /// Reads an intent back, of this version or the one before; key and value are views into
+    /// `bytes`.
     ///
     /// # Errors
     /// Bytes that no intent encodes to.
     pub fn from_bytes(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        check_version(&mut reader, "intent", INTENT_VERSION)?;
-        let known = INTENT_DELETES | INTENT_EXPIRES;
+        let (version, known) = match reader.u8("intent")? {
+            INTENT_WITHOUT_CONTEXT => (INTENT_WITHOUT_CONTEXT, INTENT_DELETES | INTENT_EXPIRES),
+            INTENT_VERSION => {
+                (INTENT_VERSION, INTENT_DELETES | INTENT_EXPIRES | INTENT_OVER_ALL | INTENT_NAMED)
+            }
+            version => return Err(DecodeError::UnknownVersion { what: "intent", version }),
+        };
         let flags = read_flags(&mut reader, known, "flags of an intent")?;
         let row = read_row(bytes, &mut reader)?;
         let created = Millis(reader.u64("creation of an intent")?);
@@ -93,13 +118,31 @@ impl Intent {
             0 => None,
             _ => Some(Millis(reader.u64("expiry of an intent")?)),
         };
+        let context = match version {
+            INTENT_WITHOUT_CONTEXT => Context::default(),
+            _ => Context::from_bytes(&reader.shared_bytes(bytes, "context of an intent")?)?,
+        };
+        let dot = match flags & INTENT_NAMED {
+            0 => None,
+            _ => Some(read_dot(&mut reader)?),
+        };
         let value = bytes.slice(reader.position()..);
         let value = match flags & INTENT_DELETES {
             0 => Some(value),
             _ if value.is_empty() => None,
             _ => return Err(reader.invalid("value of an intent that deletes")),
         };
-        Ok(Self { row, value, expires, stamp, write_id, created })
+        let over_what_is_here = flags & INTENT_OVER_ALL != 0;
+        Ok(Self { row, value, expires, stamp, context, over_what_is_here, dot, write_id, created })
+    }
+}
+
+fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, DecodeError> {
+    let node = NodeId(reader.u32("node of a dot")?);
+    let incarnation = Incarnation(reader.fixed_u64("incarnation of a dot")?);
+    match reader.u64("counter of a dot")? {
+        0 => Err(reader.invalid("counter of a dot")),
+        counter => Ok(Dot::new(Actor { node, incarnation }, counter)),
     }
 }
 

@@ -72,6 +72,14 @@ impl Shelf {
         Ok(bytes)
     }
 
+    /// Puts other bytes in the place of an item. One that is not there is left alone.
+    fn replace(&mut self, id: u64, value: &[u8]) -> Result<(), MetadataError> {
+        let Some(old) = self.tree.get(&id.to_be_bytes())? else { return Ok(()) };
+        self.tree.insert(&id.to_be_bytes(), value)?;
+        self.bytes = self.bytes.saturating_sub(old.len() as u64) + value.len() as u64;
+        Ok(())
+    }
+
     /// The bytes that this freed; `None` where there was nothing.
     fn remove(&mut self, id: u64) -> Result<Option<u64>, MetadataError> {
         let Some(len) = self.tree.remove(&id.to_be_bytes())? else { return Ok(None) };
@@ -357,6 +365,16 @@ impl HintLog for Hints {
             Err(cause) => Err(HintError::DamagedIntent { id, cause }),
         };
         items.into_iter().map(decode).collect()
+    }
+
+    fn intent(&self, id: HintId) -> Result<Option<Intent>, HintError> {
+        let bytes = self.book.lock().intents.tree.get(&id.0.to_be_bytes())?;
+        let decode = |bytes: Bytes| Intent::from_bytes(&bytes);
+        bytes.map(decode).transpose().map_err(|cause| HintError::DamagedIntent { id, cause })
+    }
+
+    fn name_intent(&self, id: HintId, named: &Intent) -> Result<(), HintError> {
+        Ok(self.book.lock().intents.replace(id.0, &named.to_bytes())?)
     }
 
     fn remove_intents(&self, ids: &[HintId]) -> Result<(), HintError> {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use bytes::Bytes;
-use meridian_crdt::Delta;
+use meridian_crdt::{Context, Delta, Dot, Entry};
 use meridian_types::{Hlc, KeyspaceId, Millis, NodeId, RowKey, WriteId};
 
 use crate::metadata::MetadataError;
@@ -67,7 +67,8 @@ impl Hint {
     }
 }
 
-/// A write at ANY that reached no replica: it has no dot until the first replica mints one.
+/// A write at ANY that reached no replica (rule 14). It has no dot until a replica reserves one;
+/// from then on it is a delta that may be sent to anybody, as often as it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// The row.
@@ -76,12 +77,29 @@ pub struct Intent {
     pub value: Option<Bytes>,
     /// When the value stops being visible.
     pub expires: Option<Millis>,
-    /// When the write was accepted: the entry's stamp, whenever it is minted.
+    /// When the write was accepted: the entry's stamp, whenever it gets its dot.
     pub stamp: Hlc,
-    /// The write's name, so that two replicas that it reaches mint one write.
+    /// What its writer had seen.
+    pub context: Context,
+    /// Whether it replaces what the replica has that reserves its dot.
+    pub over_what_is_here: bool,
+    /// Its dot, once a replica reserved one.
+    pub dot: Option<Dot>,
+    /// The write's name.
     pub write_id: WriteId,
     /// When it was kept, by this node's wall clock.
     pub created: Millis,
+}
+
+impl Intent {
+    /// The change, once it has its dot.
+    #[must_use]
+    pub fn delta(&self) -> Option<Delta> {
+        let Self { value, expires, stamp, context, .. } = self;
+        let (value, context) = (value.clone(), context.clone());
+        let entry = |dot| Entry { dot, stamp: *stamp, expires: *expires, value };
+        self.dot.map(|dot| Delta { entry: entry(dot), context })
+    }
 }
 
 /// Why a hint is not needed any more.
@@ -223,7 +241,20 @@ pub trait HintLog: Send + Sync + Debug {
         max_bytes: usize,
     ) -> Result<Vec<(HintId, Intent)>, HintError>;
 
-    /// Forgets intents: a replica has minted them.
+    /// One intent, if it is still there.
+    ///
+    /// # Errors
+    /// See [`HintError`].
+    fn intent(&self, id: HintId) -> Result<Option<Intent>, HintError>;
+
+    /// Puts an intent that has its dot now in the place of what it was. Durable after
+    /// [`Self::flush`], and only then may the dot leave this node.
+    ///
+    /// # Errors
+    /// See [`HintError`]; either of the two may be there.
+    fn name_intent(&self, id: HintId, named: &Intent) -> Result<(), HintError>;
+
+    /// Forgets intents: the replicas that reserved their dots durably have them.
     ///
     /// # Errors
     /// See [`HintError`].

@@ -26,9 +26,19 @@ fn intent(value: Option<&'static str>, expires: Option<u64>) -> Intent {
         value: value.map(Bytes::from),
         expires: expires.map(Millis),
         stamp: Hlc(0x0506),
+        context: Context::default(),
+        over_what_is_here: false,
+        dot: None,
         write_id: WriteId::from_bytes([0xcd; 16]),
         created: Millis(300),
     }
+}
+
+/// An intent with everything that one can have.
+fn named() -> Intent {
+    let dot = |n| Dot::new(Actor { node: NodeId(2), incarnation: Incarnation(3) }, n);
+    let context = [dot(1), dot(2), dot(5)].into_iter().collect();
+    Intent { context, over_what_is_here: true, dot: Some(dot(300)), ..intent(Some("v"), Some(200)) }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -46,11 +56,15 @@ fn golden_bytes() {
     );
     assert_eq!(
         hex(&intent(Some("v"), Some(200)).to_bytes()),
-        "010201ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506c80176"
+        "020201ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506c80102010076"
     );
     assert_eq!(
         hex(&intent(None, None).to_bytes()),
-        "010101ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506"
+        "020101ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506020100"
+    );
+    assert_eq!(
+        hex(&named().to_bytes()),
+        "020e01ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506c8011001010200000000000000030200010100020000000000000003ac0276"
     );
 }
 
@@ -60,7 +74,9 @@ fn bytes_read_back() {
         let hint = hint(counter, 9);
         assert_eq!(Hint::from_bytes(&hint.to_bytes().into()), Ok(hint));
     }
-    for intent in [intent(Some(""), None), intent(Some("v"), Some(1)), intent(None, Some(2))] {
+    for intent in
+        [intent(Some(""), None), intent(Some("v"), Some(1)), intent(None, Some(2)), named()]
+    {
         assert_eq!(Intent::from_bytes(&intent.to_bytes().into()), Ok(intent));
     }
 }
@@ -78,16 +94,41 @@ proptest! {
             bytes
         };
         let all =
-            [bytes, damaged(hint(2, 9).to_bytes()), damaged(intent(Some("v"), None).to_bytes())];
+            [bytes, damaged(hint(2, 9).to_bytes()), damaged(named().to_bytes())];
         for bytes in all.map(Bytes::from) {
             if let Ok(hint) = Hint::from_bytes(&bytes) {
                 prop_assert_eq!(hint.to_bytes(), bytes.clone());
             }
-            if let Ok(intent) = Intent::from_bytes(&bytes) {
+            if let (Ok(intent), Some(2)) = (Intent::from_bytes(&bytes), bytes.first()) {
                 prop_assert_eq!(intent.to_bytes(), bytes);
             }
         }
     }
+}
+
+#[test]
+fn an_intent_from_before_contexts_is_read() {
+    let old = "010201ac0207036b6579ac02cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd0000000000000506c80176";
+    let old: Vec<u8> = (0..old.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&old[at..at + 2], 16).unwrap())
+        .collect();
+    assert_eq!(Intent::from_bytes(&old.into()), Ok(intent(Some("v"), Some(200))));
+}
+
+#[test]
+fn an_intent_is_named_in_its_place() {
+    both(HintLimits::default(), |log| {
+        let id = log.append_intent(&intent(Some("v"), Some(200))).unwrap();
+        assert_eq!(log.intent(id).unwrap().and_then(|intent| intent.delta()), None);
+        log.name_intent(id, &named()).unwrap();
+        assert_eq!(log.intent(id).unwrap(), Some(named()));
+        assert_eq!(named().delta().map(|delta| delta.entry.dot), named().dot);
+        log.remove_intents(&[id]).unwrap();
+        log.name_intent(id, &named()).unwrap();
+        assert_eq!(log.intent(id).unwrap(), None, "what is gone stays gone");
+        assert_eq!((log.counters().intents, log.counters().intent_bytes), (0, 0));
+    });
 }
 
 const US: NodeId = NodeId(1);

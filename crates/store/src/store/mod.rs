@@ -49,7 +49,7 @@ pub use loose::REISSUED_ROWS;
 pub use open::Opened;
 pub use page::{PAGE_BYTES, PAGE_ROWS_EXAMINED, StorePage};
 pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
-pub use reserve::ReservedDot;
+pub use reserve::{Reserved, ReservedDot, Reserving};
 pub use states::Progress;
 pub use stats::{StoreStats, TableStats};
 pub use sweep::{PagePosition, Swept};

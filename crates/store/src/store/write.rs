@@ -11,7 +11,6 @@ use meridian_types::{Mutation, WriteId, broken};
 
 use super::loose::{proven, put_stored};
 use super::*;
-use crate::hints::Intent;
 use crate::records::{self, AHEAD_KEY, MARK_KEY};
 use crate::standing::VnodeState;
 use crate::vnodes::Vnode;
@@ -70,23 +69,7 @@ impl Store {
     /// # Errors
     /// Nothing was changed, but for an error of the storage engine that says otherwise.
     pub fn mint(&self, row: &RowKey, write: LocalWrite, now: Millis) -> Result<Minted, StoreError> {
-        self.inner.mint(row, write, None, now)
-    }
-
-    /// Mints a write at ANY that no replica had taken (rule 14). Its stamp is the one that it was
-    /// accepted with: on LWW tables it loses to what is newer. On tables that keep siblings it
-    /// replaces nothing.
-    ///
-    /// # Errors
-    /// As [`Self::mint`]; and a stamp that is too far ahead of this node's clock: try again later.
-    pub fn mint_intent(&self, intent: &Intent, now: Millis) -> Result<Minted, StoreError> {
-        let write = LocalWrite {
-            value: intent.value.clone(),
-            expires: intent.expires,
-            context: WriteContext::None,
-            write_id: Some(intent.write_id),
-        };
-        self.inner.mint(&intent.row, write, Some(intent.stamp), now)
+        self.inner.mint(row, write, now)
     }
 
     /// Applies a delta that another replica minted, unless its dot is known (rule 4).
@@ -121,13 +104,7 @@ impl Store {
 }
 
 impl Inner {
-    fn mint(
-        &self,
-        row: &RowKey,
-        write: LocalWrite,
-        stamp: Option<Hlc>,
-        now: Millis,
-    ) -> Result<Minted, StoreError> {
+    fn mint(&self, row: &RowKey, write: LocalWrite, now: Millis) -> Result<Minted, StoreError> {
         let place = self.locate(row)?;
         Limits::DEFAULT.check_value(write.value.as_ref().map_or(0, Bytes::len))?;
         let mut vnode = place.table.vnodes.lock(place.vnode);
@@ -146,13 +123,7 @@ impl Inner {
             return Err(StoreError::ForgottenDot { keyspace, vnode, dot });
         }
         // Under the vnode's lock, so that stamps rise with counters (rule 12).
-        let (stamp, carried) = match stamp {
-            None => self.stamps.tick(now),
-            Some(stamp) => {
-                let stamp = self.above_promises(&place, &vnode, stamp);
-                (stamp, self.stamps.observe(stamp, now)?)
-            }
-        };
+        let (stamp, carried) = self.stamps.tick(now);
         let entry = Entry { dot, stamp, expires: write.expires, value: write.value };
         let delta = Delta { entry, context };
         let commit = self.store_delta(&place, &mut vnode, &delta, found, carried)?;
@@ -162,18 +133,19 @@ impl Inner {
         Ok(Minted { delta, retried: false, commit })
     }
 
-    /// The stamp of a write that was accepted long ago. Up to what was promised there are none to
-    /// give any more: it gets the next one, which loses to as much as it can (rule 14).
-    fn above_promises(&self, place: &Place, vnode: &Vnode, stamp: Hlc) -> Hlc {
+    /// The lowest stamp that a write which was accepted long ago may have: up to what was promised
+    /// there are none to give any more. It gets the next one, which loses to as much as it can
+    /// (rule 14).
+    pub(super) fn above_promises(&self, place: &Place, vnode: &Vnode) -> Hlc {
         if place.table.policy() != ConflictPolicy::Lww || broken(Mutation::IntentBelowPromise) {
-            return stamp;
+            return Hlc::ZERO;
         }
         let promised = vnode.forgetting.promised().max(self.promised_before);
-        if promised == Hlc::ZERO { stamp } else { stamp.max(promised.next()) }
+        if promised == Hlc::ZERO { promised } else { promised.next() }
     }
 
     /// The context that a delta gets; and the row, where it had to be read for that.
-    fn context_of(
+    pub(super) fn context_of(
         &self,
         place: &Place,
         vnode: &Vnode,

@@ -1,6 +1,6 @@
 use std::sync::mpsc;
 
-use meridian_store::{Intent, PAGE_ROWS_EXAMINED, SyncPolicy};
+use meridian_store::{PAGE_ROWS_EXAMINED, SyncPolicy};
 use meridian_types::{RingPosition, VnodeId, WriteId};
 
 use super::*;
@@ -155,26 +155,6 @@ fn a_stamp_too_far_ahead_that_came_with_a_pull_wins_also_after_a_restart() {
     let node = node.restarted(9);
     node.put("ks.lww", "k", "later still", WriteContext::None);
     assert_eq!(values(&node.read("ks.lww", "k")), ["future"]);
-}
-
-#[test]
-fn an_intent_keeps_its_stamp_and_is_minted_once() {
-    let node = Node::new(1);
-    let stamp = node.store.tick(NOW).unwrap();
-    let newer = node.put("ks.lww", "k", "newer", WriteContext::None);
-    assert!(newer.delta.entry.stamp > stamp);
-    let intent = Intent {
-        row: node.row("ks.lww", "k"),
-        value: Some("older".into()),
-        expires: None,
-        stamp,
-        write_id: WriteId::from_bytes([9; 16]),
-        created: NOW,
-    };
-    let minted = node.store.mint_intent(&intent, NOW).unwrap();
-    assert_eq!(minted.delta.entry.stamp, stamp);
-    assert!(node.store.mint_intent(&intent, NOW).unwrap().retried);
-    assert_eq!(values(&node.read("ks.lww", "k")), ["newer"]);
 }
 
 #[test]

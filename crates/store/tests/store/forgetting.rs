@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use meridian_crdt::Delta;
 use meridian_store::{
-    Collected, Collecting, EndedPull, Goods, Intent, OtherReplicas, PeerStanding, VnodeKind,
+    Collected, Collecting, EndedPull, Goods, OtherReplicas, PeerStanding, Reserved, Reserving,
+    VnodeKind,
 };
-use meridian_types::{KeyspaceId, VnodeId, WriteId};
+use meridian_types::{KeptAs, KeyspaceId, VnodeId, WriteId};
 use meridian_vfs::CrashChoice;
 
 use super::*;
@@ -308,16 +309,19 @@ fn what_was_promised_binds_the_next_life_and_old_writes() {
     let said = cluster.nodes[0].store.evidence(keyspace, &[vnode], at(60_000)).unwrap().remove(0);
     let promised = said.1.promises.values().map(|promise| promise.stamp).max().unwrap();
     assert!(promised > Hlc::new(at(40_000), 0));
-    let intent = Intent {
-        row: cluster.nodes[0].row(LWW, "k"),
-        value: Some(Bytes::from_static(b"old")),
-        expires: None,
-        stamp: Hlc::new(at(5), 0),
+    let row = cluster.nodes[0].row(LWW, "k");
+    let asked = Reserving {
+        row: &row,
         write_id: WriteId::from_bytes([7; 16]),
-        created: NOW,
+        keeper: NodeId(9),
+        kept_as: KeptAs::Intent(1),
+        holders: Vec::new(),
+        over_what_is_here: false,
     };
-    let minted = cluster.nodes[0].store.mint_intent(&intent, at(60_000)).unwrap();
-    assert!(minted.delta.entry.stamp > promised);
+    match cluster.nodes[0].store.reserve(asked, at(60_000)).unwrap() {
+        Reserved::Dot { not_below, .. } => assert!(not_below > promised),
+        Reserved::Written { delta, .. } => panic!("{delta:?} has it"),
+    }
     // The wall clock steps back with the crash.
     cluster.crash(0, 77);
     let delta = cluster.nodes[0].mint(LWW, Some("v"), WriteContext::None, NOW);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meridian_coordinator::message::{PageReply, PageRow, Refusal, ReplicaReply, Written};
 use meridian_crdt::RowVersion;
-use meridian_types::{Epoch, StampTooFarAhead, TableId};
+use meridian_types::{Epoch, Hlc, StampTooFarAhead, TableId};
 
 use super::WireFault;
 use super::parts::{clock, context, delta, required, row};
@@ -27,9 +27,10 @@ impl From<&ReplicaReply> for v1::ReplicaReply {
             ReplicaReply::Page(page) => Kind::Page(page.into()),
             ReplicaReply::Coordinated(result) => Kind::Coordinated((**result).clone().into()),
             ReplicaReply::Refused(refusal) => Kind::Refused(refusal.into()),
-            ReplicaReply::Reserved { dot, context } => Kind::Reserved(v1::ReservedDot {
+            ReplicaReply::Reserved { dot, context, not_below } => Kind::Reserved(v1::ReservedDot {
                 dot: Some((*dot).into()),
                 context: context.to_bytes().into(),
+                not_below: not_below.0,
             }),
             ReplicaReply::Named(delta) => Kind::Named(delta.to_bytes().into()),
             ReplicaReply::Needed(needed) => Kind::Needed(*needed),
@@ -62,6 +63,7 @@ impl TryFrom<v1::ReplicaReply> for ReplicaReply {
             Kind::Reserved(reserved) => Self::Reserved {
                 dot: required(reserved.dot, "reserved dot")?,
                 context: context(&reserved.context)?,
+                not_below: Hlc(reserved.not_below),
             },
             Kind::Named(bytes) => Self::Named(delta(&bytes)?),
             Kind::Needed(needed) => Self::Needed(needed),

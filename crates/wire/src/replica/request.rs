@@ -1,8 +1,7 @@
 //! What a coordinator asks of a replica.
 
-use meridian_coordinator::Intent;
 use meridian_coordinator::message::{PageRequest, ReplicaRequest, WriteDelta};
-use meridian_types::{Epoch, Hlc, KeyspaceId, Millis, NodeId, TableId};
+use meridian_types::{Epoch, KeyspaceId, NodeId, TableId};
 
 use super::WireFault;
 use super::kept::{kept_as, vnode_dot};
@@ -27,7 +26,6 @@ impl From<&ReplicaRequest> for v1::ReplicaRequest {
                 epoch: epoch.0,
             }),
             ReplicaRequest::Page(page) => Kind::Page(page.into()),
-            ReplicaRequest::Mint(intent) => Kind::Mint(intent.into()),
             ReplicaRequest::Coordinate(request) => Kind::Coordinate(request.clone().into()),
             ReplicaRequest::Reserve(reserve) => Kind::Reserve(reserve.into()),
             ReplicaRequest::StillNeeded { kept_as, dot } => Kind::StillNeeded(v1::StillNeeded {
@@ -66,7 +64,6 @@ impl TryFrom<v1::ReplicaRequest> for ReplicaRequest {
                 epoch: Epoch(join.epoch),
             },
             Kind::Page(page) => Self::Page(page.try_into()?),
-            Kind::Mint(intent) => Self::Mint(intent.try_into()?),
             Kind::Coordinate(request) => Self::Coordinate(request.try_into()?),
             Kind::Reserve(reserve) => Self::Reserve(reserve.try_into()?),
             Kind::StillNeeded(asked) => {
@@ -80,34 +77,6 @@ impl TryFrom<v1::ReplicaRequest> for ReplicaRequest {
             Kind::ForgetBatches(list) => {
                 Self::ForgetBatches(list.ids.into_iter().map(Into::into).collect())
             }
-        })
-    }
-}
-
-impl From<&Intent> for v1::Intent {
-    fn from(intent: &Intent) -> Self {
-        Self {
-            row: Some((&intent.row).into()),
-            value: intent.value.clone(),
-            expires: intent.expires.map(|at| at.0),
-            context: intent.context.to_bytes().into(),
-            stamp: intent.stamp.0,
-            write_id: Some(intent.write_id.into()),
-        }
-    }
-}
-
-impl TryFrom<v1::Intent> for Intent {
-    type Error = WireFault;
-
-    fn try_from(intent: v1::Intent) -> Result<Self, WireFault> {
-        Ok(Self {
-            row: required(intent.row, "row of an intent")?,
-            value: intent.value,
-            expires: intent.expires.map(Millis),
-            context: context(&intent.context)?,
-            stamp: Hlc(intent.stamp),
-            write_id: required(intent.write_id, "write id of an intent")?,
         })
     }
 }

@@ -211,8 +211,11 @@ fn a_write_that_somebody_keeps() {
         request(ReplicaRequest::ForgetBatches(vec![id])),
         "08ac021a165a140a12090202020202020202110202020202020202",
     );
-    let reserved = ReplicaReply::Reserved { dot, context: Context::default() };
-    golden(PeerBody::Reply(reserved), "08ac02221542130a0d0801110200000000000000180312020100");
+    let reserved = ReplicaReply::Reserved { dot, context: Context::default(), not_below: Hlc(4) };
+    golden(
+        PeerBody::Reply(reserved),
+        "08ac02221e421c0a0d0801110200000000000000180312020100190400000000000000",
+    );
     golden(
         PeerBody::Reply(ReplicaReply::Named(delta)),
         "08ac0222154a1351010000000000000002030000000000000004",

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_coordinator::Intent;
 use meridian_coordinator::message::{
     LoggedBatch, NamedWrite, PageReply, PageRequest, PageRow, ReadKind, Refusal, Reserve, VnodeDot,
     WriteDelta, Written,
@@ -132,18 +131,6 @@ fn page_request() -> impl Strategy<Value = PageRequest> {
     )
 }
 
-fn intent() -> impl Strategy<Value = Intent> {
-    (row_key(), option::of(bytes()), option::of(any::<u64>()), context(), any::<(u64, u128)>())
-        .prop_map(|(row, value, expires, context, (stamp, write_id))| Intent {
-            row,
-            value,
-            expires: expires.map(Millis),
-            context,
-            stamp: Hlc(stamp),
-            write_id: WriteId::from_bytes(write_id.to_be_bytes()),
-        })
-}
-
 fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
     prop_oneof![
         write().prop_map(ReplicaRequest::Write),
@@ -154,7 +141,6 @@ fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
             ReplicaRequest::Join { row, version, coverage, epoch: Epoch(epoch) }
         }),
         page_request().prop_map(ReplicaRequest::Page),
-        intent().prop_map(ReplicaRequest::Mint),
         client_request().prop_map(ReplicaRequest::Coordinate),
         (row_key(), any::<[u8; 16]>(), kept_as(), vec(any::<u32>(), 0..3), any::<bool>()).prop_map(
             |(row, write_id, kept_as, holders, over_what_is_here)| {
@@ -440,7 +426,9 @@ fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
             .prop_map(|(rows, end)| ReplicaReply::Page(PageReply { rows, end })),
         result(outcome()).prop_map(|result| ReplicaReply::Coordinated(Box::new(result))),
         refusal().prop_map(ReplicaReply::Refused),
-        (dot(), context()).prop_map(|(dot, context)| ReplicaReply::Reserved { dot, context }),
+        (dot(), context(), any::<u64>()).prop_map(|(dot, context, stamp)| {
+            ReplicaReply::Reserved { dot, context, not_below: Hlc(stamp) }
+        }),
         write().prop_map(|write| ReplicaReply::Named(write.delta)),
         any::<bool>().prop_map(ReplicaReply::Needed),
         vec(any::<bool>(), 0..5).prop_map(ReplicaReply::Held),
