@@ -84,8 +84,6 @@ fn purpose(body: &PeerBody) -> &'static str {
         PeerBody::Repair(RepairRequest::Pull(_) | RepairRequest::PullMany(_)) => "pull",
         PeerBody::RepairReply(RepairReply::Same { .. } | RepairReply::Differs { .. }) => "compared",
         PeerBody::RepairReply(RepairReply::Page(_) | RepairReply::Pages(_)) => "page",
-        PeerBody::Repair(RepairRequest::Evidence { .. })
-        | PeerBody::RepairReply(RepairReply::Evidence(_)) => "evidence",
         PeerBody::RepairReply(RepairReply::Refused(_)) => "refused",
         PeerBody::Repair(RepairRequest::Evidence { .. }) => "evidence",
         PeerBody::RepairReply(RepairReply::Evidence(_)) => "evidence told",
