@@ -1,6 +1,6 @@
 //! What can go wrong in a replica's room, and what it means for the data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use meridian_crdt::{DecodeError, Dot};
@@ -92,6 +92,17 @@ pub enum StoreError {
         /// What was found.
         cause: String,
     },
+    /// A part of the data is lost, and the catalog that says what it belonged to is gone as well.
+    /// Nothing was changed. The replica is rebuilt from the others if it starts with an empty data
+    /// directory.
+    #[error(
+        "data is lost ({lost}), and so is the catalog that says whose it was: move the data \
+         directory away and start again, the replica is rebuilt from the others"
+    )]
+    LostWithCatalog {
+        /// What is lost.
+        lost: String,
+    },
     /// The storage engine failed; its error says what happened to the data.
     #[error(transparent)]
     Storage(#[from] meridian_lsm::Error),
@@ -127,6 +138,16 @@ impl StoreError {
             Self::Corrupt(_) | Self::CorruptRecord { .. } => true,
             Self::Storage(cause) => cause.is_corruption(),
             _ => false,
+        }
+    }
+
+    /// The damaged file, where it is corruption and the file is known.
+    #[must_use]
+    pub fn damaged_file(&self) -> Option<&Path> {
+        match self {
+            Self::Corrupt(row) => row.file.as_deref(),
+            Self::Storage(meridian_lsm::Error::Corruption { file, .. }) => Some(file),
+            _ => None,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use meridian_crdt::DecodeError;
-use meridian_types::RingPosition;
+use meridian_types::{RingPosition, Token};
 use smallvec::SmallVec;
 
 /// A stored key; keys of up to about 50 bytes stay on the stack.
@@ -62,6 +62,17 @@ pub(crate) fn decode(stored: &Bytes) -> Result<RingPosition, DecodeError> {
     Ok(RingPosition { token, key: key.into() })
 }
 
+/// The lowest token that a stored key can have.
+pub(crate) fn token_of(stored: &[u8]) -> Option<Token> {
+    let (token, _) = stored.split_first_chunk::<TOKEN_BYTES>()?;
+    Some(token_from_high(u64::from_be_bytes(*token)))
+}
+
+/// The lowest token with these top 64 bits.
+pub(crate) fn token_from_high(high: u64) -> Token {
+    Token(u128::from(high) << 64)
+}
+
 /// The first stored key that a token can have.
 pub(crate) fn first_of(token: u64) -> Bytes {
     Bytes::copy_from_slice(&token.to_be_bytes())
@@ -89,6 +100,7 @@ mod tests {
         #[test]
         fn round_trips(token: u64, key in keys()) {
             let stored = Bytes::from(encode(token, &key).to_vec());
+            prop_assert_eq!(token_of(&stored).map(Token::high), Some(token));
             prop_assert_eq!(decode(&stored), Ok(RingPosition { token, key: key.into() }));
         }
 

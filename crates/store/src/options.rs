@@ -4,7 +4,7 @@
 //! `write_id_table_bytes`, filters and indexes of the tables (about 1.7 bytes a key), and for each
 //! vnode of a keyspace that was ever written about 100 bytes and 50 for each actor of its clock.
 
-use meridian_lsm::{DbOptions, SyncPolicy};
+use meridian_lsm::{DbOptions, OnDamage, SyncPolicy};
 use meridian_topology::VnodeCount;
 use meridian_types::{HlcClock, Partitioner};
 
@@ -105,6 +105,7 @@ impl StoreOptions {
             sync: self.sync,
             block_cache_bytes: self.block_cache_bytes,
             memtable_total_bytes: self.total_memtable_bytes,
+            on_damage: OnDamage::OpenWithoutTables,
             ..DbOptions::default()
         }
     }

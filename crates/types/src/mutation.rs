@@ -44,6 +44,8 @@ pub enum Mutation {
     IntentWithoutContext,
     /// A peer's clock is joined after the last row of a pull (rule 7).
     JoinClockOfHalfPull,
+    /// A vnode whose rows are not all there begins with an empty clock (rule 10).
+    KeepClockOfLostTables,
     /// At a local level the replicas of other datacenters do not count.
     LocalCountsRemote,
     /// What differs is pulled.
@@ -64,6 +66,8 @@ pub enum Mutation {
     ReuseIncarnation,
     /// What is planned to go wrong does (the simulator's own rule).
     SkipFaults,
+    /// That a vnode begins anew is durable before its clock is gone (rule 10).
+    StateAfterReset,
     /// From a row's context goes what the clock's contiguous base covers, no more (rule 5).
     StripToHighest,
     /// A write succeeds when its level has it.

@@ -6,14 +6,15 @@
 use std::collections::btree_map::Entry as MapEntry;
 
 use meridian_lsm::WriteBatch;
-use meridian_types::Incarnation;
+use meridian_types::{Incarnation, Mutation, broken};
 
 use super::open::Opened;
 use super::*;
 use crate::records::{self, CLOCKS, STATES};
 use crate::standing::{Standing, VnodeKind, VnodeState};
 
-type VnodeName = (KeyspaceId, VnodeId);
+/// A vnode's keyspace, and its number there.
+pub(super) type VnodeName = (KeyspaceId, VnodeId);
 
 /// States in one batch of a start, at most: some hundred kilobytes.
 const STATES_A_BATCH: usize = 10_000;
@@ -25,6 +26,8 @@ pub(super) struct FoundVnodes {
     states: BTreeMap<VnodeName, VnodeState>,
     /// Those whose state is another one than was recorded.
     changed: BTreeSet<VnodeName>,
+    /// Those whose clock must go.
+    cleared: BTreeSet<VnodeName>,
 }
 
 impl FoundVnodes {
@@ -85,12 +88,47 @@ impl FoundVnodes {
         }
     }
 
+    /// Those that have a clock or a state.
+    pub(super) fn names(&self) -> BTreeSet<VnodeName> {
+        self.clocks.keys().chain(self.states.keys()).copied().collect()
+    }
+
+    /// Begins a vnode anew whose rows are not all there.
+    pub(super) fn reset(&mut self, name: VnodeName, life: Incarnation) {
+        let begun = VnodeState::begun(VnodeKind::Rebuilding, life);
+        self.states.insert(name, VnodeState { resetting: true, ..begun });
+        self.changed.insert(name);
+        if !broken(Mutation::KeepClockOfLostTables) {
+            self.clocks.remove(&name);
+            self.cleared.insert(name);
+        }
+    }
+
+    /// Those whose reset has begun and not ended.
+    pub(super) fn resetting(&self) -> Vec<VnodeName> {
+        let resetting = self.states.iter().filter(|(_, state)| state.resetting);
+        resetting.map(|(name, _)| *name).collect()
+    }
+
+    /// The contexts of their rows are gone.
+    pub(super) fn reset_ended(&mut self, names: &[VnodeName]) {
+        for name in names {
+            if let Some(state) = self.states.get_mut(name) {
+                state.resetting = false;
+                self.changed.insert(*name);
+            }
+        }
+    }
+
     /// Writes what has changed. Durable with whatever is synced after it.
     pub(super) fn record(&mut self, db: &Db, clocks: &Tree) -> Result<(), StoreError> {
         let changed: Vec<VnodeName> = std::mem::take(&mut self.changed).into_iter().collect();
         for names in changed.chunks(STATES_A_BATCH) {
             let mut batch = WriteBatch::new();
             for (keyspace, vnode) in names {
+                if self.cleared.remove(&(*keyspace, *vnode)) {
+                    batch.delete(clocks, records::clock_key(*keyspace, *vnode));
+                }
                 if let Some(state) = self.states.get(&(*keyspace, *vnode)) {
                     let key = records::state_key(*keyspace, *vnode);
                     batch.put(clocks, key, state.to_bytes());
@@ -109,9 +147,7 @@ impl FoundVnodes {
         life: Incarnation,
     ) -> BTreeMap<KeyspaceId, Arc<Vnodes>> {
         let mut keyspaces: BTreeMap<KeyspaceId, Arc<Vnodes>> = BTreeMap::new();
-        let names: BTreeSet<VnodeName> =
-            self.clocks.keys().chain(self.states.keys()).copied().collect();
-        for name in names {
+        for name in self.names() {
             let (keyspace, vnode) = name;
             let new = || Arc::new(Vnodes::new(keyspace, count, floor));
             let vnodes = keyspaces.entry(keyspace).or_insert_with(new);

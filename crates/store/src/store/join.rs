@@ -110,7 +110,7 @@ impl Inner {
         let mut batch = WriteBatch::new();
         if after != before {
             vnode.forgetting.note(&after);
-            put_stored(&mut batch, &place.table, &place.key, &after);
+            put_stored(&mut batch, &place.table.tree, &place.key, &after);
         }
         if has_dots {
             self.add_dots(&mut batch, place.table.vnodes.keyspace, place.vnode, &news);

@@ -107,7 +107,7 @@ impl Inner {
                 self.counters.reissued.add();
             }
         }
-        put_stored(batch, &table, key, &Row::new(entries, row.context().clone()));
+        put_stored(batch, &table.tree, key, &Row::new(entries, row.context().clone()));
         Ok(())
     }
 
@@ -189,10 +189,10 @@ impl Inner {
 }
 
 /// Replaces a stored row.
-pub(super) fn put_stored(batch: &mut WriteBatch, table: &Table, key: &[u8], row: &Row) {
+pub(super) fn put_stored(batch: &mut WriteBatch, tree: &Tree, key: &[u8], row: &Row) {
     if row.is_empty() {
-        batch.delete(&table.tree, key);
+        batch.delete(tree, key);
     } else {
-        batch.put(&table.tree, key, row.to_bytes());
+        batch.put(tree, key, row.to_bytes());
     }
 }

@@ -34,6 +34,7 @@ mod evidence;
 mod found;
 mod join;
 mod loose;
+mod lost;
 mod open;
 mod page;
 mod pull;
@@ -313,6 +314,19 @@ impl Store {
     /// The first damaged file and place.
     pub fn verify(&self) -> Result<(), StoreError> {
         Ok(self.inner.db.verify()?)
+    }
+
+    /// Notes the file that an error found to be damaged; whether there is one. It is durable, and
+    /// the next start reads that file whole and, if it is damaged, goes on without it and has what
+    /// it held rebuilt from the other replicas: so the node should be started again.
+    ///
+    /// # Errors
+    /// The disk refuses: nothing was noted.
+    pub fn note_damage(&self, error: &StoreError) -> Result<bool, StoreError> {
+        match error.damaged_file() {
+            Some(file) => Ok(self.inner.db.suspect(file)?),
+            None => Ok(false),
+        }
     }
 
     /// The error that made the storage engine refuse writes, if one did: the node must stop.

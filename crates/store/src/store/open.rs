@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use meridian_lsm::{Recovery, SyncPolicy, TreeConfig, WriteBatch};
-use meridian_types::Incarnation;
+use meridian_types::{Incarnation, NodeId};
 use meridian_vfs::Fs;
 
 use super::found::FoundVnodes;
+use super::lost::{Losses, Room};
 use super::*;
 use crate::identity::{self, Identity, Record};
-use crate::merge::{RecordMerge, RowMerge};
+use crate::merge::RecordMerge;
 use crate::options::{CLOCKS_MEMTABLE_BYTES, LogMode, StoreOptions};
 use crate::records::{
     self, AHEAD_KEY, CLOCKS_TREE, ENDED_KEY, IDENTITY_KEY, LIFE_BEFORE_KEY, LIFE_KEY, MARK_KEY,
@@ -35,6 +36,10 @@ pub struct Opened {
     /// Whether acknowledged writes may be missing at the end of the log: the last start was not
     /// closed in order, and did not sync every write before it was acknowledged.
     pub tail_lost: bool,
+    /// What the disk had and cannot be read any more, for the operator. Those vnodes are rebuilt.
+    pub lost: Vec<String>,
+    /// Vnodes that begin anew because of it.
+    pub reset_vnodes: usize,
     /// Writes found in the log.
     pub recovered_records: u64,
     /// Bytes at the end of the log that no sync had covered and that were cut.
@@ -43,11 +48,12 @@ pub struct Opened {
 
 impl Store {
     /// Opens the store in `dir`, or creates it. `fresh_incarnation` is a random number; `now` the
-    /// wall clock.
+    /// wall clock. Without the files that cannot be read: what they held is rebuilt from the other
+    /// replicas (rule 10).
     ///
     /// # Errors
-    /// [`StoreError::Foreign`] for a directory of another node, cluster or ring, and any corruption:
-    /// then nothing was changed that another start would miss.
+    /// [`StoreError::Foreign`] for a directory of another node, cluster or ring, and corruption of
+    /// what nobody else has: then nothing was changed that another start would miss.
     pub fn open(
         fs: Arc<dyn Fs>,
         dir: &Path,
@@ -64,61 +70,30 @@ impl Store {
         if let Some(recorded) = identity::load_record(&*metadata)? {
             record.check(&recorded, dir)?;
         }
-        let catalog = catalog::load(&*metadata)?;
-        let clocks_config = TreeConfig {
-            memtable_bytes: CLOCKS_MEMTABLE_BYTES.min(options.memtable_bytes),
-            ..TreeConfig::new(CLOCKS_TREE).with_merge(Arc::new(RecordMerge))
-        };
-        let (db, recovery) = Db::open(fs, dir, options.db(), vec![clocks_config])?;
-        let clocks = db.tree(CLOCKS_TREE).ok_or_else(|| StoreError::CorruptRecord {
-            record: "list of trees".to_owned(),
-            cause: "the tree of the clocks is missing".to_owned(),
-        })?;
-        db.set_time(now.0);
-        let found = Found::load(&clocks, &record, dir)?;
-        let last = Life::load(&*metadata)?;
-        let life = Life {
-            synced: options.sync == SyncPolicy::Always,
-            ..Life::next(last, found.life, recovery.clean_shutdown, fresh_incarnation)
-        };
-        let floor = found.mark.max(found.ahead);
-        let opened = opened(&life, last, &found, &recovery);
-        let mut vnodes = FoundVnodes::load(&clocks, &db.snapshot(), count)?;
-        vnodes.judge(&opened);
-        vnodes.record(&db, &clocks)?;
-        let inner = Inner {
-            stamps: Stamps::new(found.mark.max(found.promised), options.max_clock_ahead_ms, now),
-            reservations: Reservations::default(),
-            told: Mutex::default(),
-            ended: ended_lives(&found, last, life),
-            promised_before: found.promised,
-            write_ids: WriteIds::new(options.write_id_table_bytes, options.write_id_ttl_ms),
-            actor: Actor { node: actor_node, incarnation: life.incarnation },
-            view: ArcSwap::from_pointee(View {
-                catalog: Arc::default(),
-                tables: BTreeMap::new(),
-                keyspaces: vnodes.into_keyspaces(count, floor, life.incarnation),
-            }),
-            floor,
-            dir: dir.to_owned(),
-            partitioner: options.partitioner,
-            memtable_bytes: options.memtable_bytes,
-            catalog_change: Mutex::new(()),
-            closed: AtomicBool::new(false),
-            workers: Mutex::new(None),
-            driver: Mutex::new(None),
-            counters: Counters::default(),
-            db,
-            clocks,
+        let start = Start {
+            dir,
             metadata,
+            actor_node,
+            record,
+            options,
             count,
-            life,
+            fresh: fresh_incarnation,
+            now,
         };
-        inner.configure_orphans()?;
-        inner.install(Arc::new(catalog))?;
-        inner.begin_life(&record, last)?;
-        inner.begin_work(&options)?;
-        Ok((Self { inner: Arc::new(inner) }, opened))
+        let mut suspects = BTreeSet::new();
+        loop {
+            let (db, recovery) = start.engine(fs.clone())?;
+            let damage = match start.store(db.clone(), &recovery) {
+                Ok(opened) => return Ok(opened),
+                Err(damage) => damage,
+            };
+            // Found by reading it, not by opening it: the next time it is left out.
+            let file = damage.damaged_file().map(Path::to_owned);
+            match file {
+                Some(file) if suspects.insert(file.clone()) && db.suspect(&file)? => {}
+                _ => return Err(damage),
+            }
+        }
     }
 
     /// Closes the store in order: everything is durable, and the next start keeps the incarnation.
@@ -145,6 +120,111 @@ impl Store {
         // A dot that was given out is known to nobody here afterwards; another life cannot reuse it.
         let reserved = !inner.reservations.is_empty();
         Life { closed: true, reserved, ..inner.life }.save(&*inner.metadata)
+    }
+}
+
+/// What a start is given.
+struct Start<'a> {
+    dir: &'a Path,
+    metadata: Arc<dyn Metadata>,
+    actor_node: NodeId,
+    record: Record,
+    options: StoreOptions,
+    count: VnodeCount,
+    fresh: Incarnation,
+    now: Millis,
+}
+
+impl Start<'_> {
+    fn engine(&self, fs: Arc<dyn Fs>) -> Result<(Db, Recovery), StoreError> {
+        let clocks = TreeConfig {
+            memtable_bytes: CLOCKS_MEMTABLE_BYTES.min(self.options.memtable_bytes),
+            ..TreeConfig::new(CLOCKS_TREE).with_merge(Arc::new(RecordMerge))
+        };
+        Ok(Db::open(fs, self.dir, self.options.db(), vec![clocks])?)
+    }
+
+    fn store(&self, db: Db, recovery: &Recovery) -> Result<(Store, Opened), StoreError> {
+        let catalog = catalog::load(&*self.metadata)?;
+        let clocks = db.tree(CLOCKS_TREE).ok_or_else(|| StoreError::CorruptRecord {
+            record: "list of trees".to_owned(),
+            cause: "the tree of the clocks is missing".to_owned(),
+        })?;
+        db.set_time(self.now.0);
+        let mut found = Found::load(&clocks, &self.record, self.dir)?;
+        let last = Life::load(&*self.metadata)?;
+        let life = Life {
+            synced: self.options.sync == SyncPolicy::Always,
+            ..Life::next(last, found.life, recovery.clean_shutdown, self.fresh)
+        };
+        let room = Room { db: &db, clocks: &clocks, catalog: &catalog, count: self.count };
+        let losses = Losses::of(recovery, &catalog, self.count)?;
+        let mut opened = opened(&life, last, &found, recovery, &losses);
+        let (vnodes, mark, ahead) = self.vnodes(&room, &losses, &mut found, &mut opened)?;
+        let floor = mark.max(ahead);
+        let options = &self.options;
+        let inner = Inner {
+            stamps: Stamps::new(mark.max(found.promised), options.max_clock_ahead_ms, self.now),
+            reservations: Reservations::default(),
+            told: Mutex::default(),
+            ended: ended_lives(&found, last, life),
+            promised_before: found.promised,
+            write_ids: WriteIds::new(options.write_id_table_bytes, options.write_id_ttl_ms),
+            actor: Actor { node: self.actor_node, incarnation: life.incarnation },
+            view: ArcSwap::from_pointee(View {
+                catalog: Arc::default(),
+                tables: BTreeMap::new(),
+                keyspaces: vnodes.into_keyspaces(self.count, floor, life.incarnation),
+            }),
+            floor,
+            dir: self.dir.to_owned(),
+            partitioner: options.partitioner,
+            memtable_bytes: options.memtable_bytes,
+            catalog_change: Mutex::new(()),
+            closed: AtomicBool::new(false),
+            workers: Mutex::new(None),
+            driver: Mutex::new(None),
+            counters: Counters::default(),
+            db,
+            clocks,
+            metadata: self.metadata.clone(),
+            count: self.count,
+            life,
+        };
+        inner.install(Arc::new(catalog))?;
+        inner.begin_life(&self.record, last)?;
+        inner.begin_work(options)?;
+        Ok((Store { inner: Arc::new(inner) }, opened))
+    }
+
+    /// What is there of each vnode, and the marks of stamps, when losses are dealt with.
+    fn vnodes(
+        &self,
+        room: &Room<'_>,
+        losses: &Losses,
+        found: &mut Found,
+        opened: &mut Opened,
+    ) -> Result<(FoundVnodes, Hlc, Hlc), StoreError> {
+        room.configure()?;
+        let mut vnodes = FoundVnodes::load(room.clocks, &room.db.snapshot(), self.count)?;
+        vnodes.judge(opened);
+        if losses.are_told {
+            if losses.are_everywhere() && !found.ended.contains(&UNKNOWN_LIFE) {
+                // Some may be missing in the list.
+                found.ended.push(UNKNOWN_LIFE);
+                let mut batch = WriteBatch::new();
+                batch.put(room.clocks, ENDED_KEY, records::lives_to_bytes(&found.ended));
+                room.db.write(batch)?;
+            }
+            room.begin_resets(losses, &mut vnodes, opened.incarnation)?;
+        } else {
+            vnodes.record(room.db, room.clocks)?;
+        }
+        opened.reset_vnodes = vnodes.resetting().len();
+        let top = room.end_resets(&mut vnodes)?;
+        let latest = self.now.plus(self.options.max_clock_ahead_ms);
+        let (mark, ahead) = room.raise_marks(top, (found.mark, found.ahead), latest)?;
+        Ok((vnodes, mark, ahead))
     }
 }
 
@@ -183,6 +263,9 @@ impl Found {
     }
 }
 
+/// A life whose name is lost.
+const UNKNOWN_LIFE: Incarnation = Incarnation(0);
+
 /// The lives of this node that have ended, as far as it knows: others may have writes of theirs
 /// that it has not.
 fn ended_lives(found: &Found, last: Option<Life>, now: Life) -> Vec<Incarnation> {
@@ -190,7 +273,7 @@ fn ended_lives(found: &Found, last: Option<Life>, now: Life) -> Vec<Incarnation>
     let before = match (last, found.life) {
         (Some(last), _) => Some(last.incarnation),
         // The metadata were lost, and its name with them.
-        (None, Some(_)) => Some(Incarnation(0)),
+        (None, Some(_)) => Some(UNKNOWN_LIFE),
         (None, None) => None,
     };
     ended.extend(
@@ -199,8 +282,16 @@ fn ended_lives(found: &Found, last: Option<Life>, now: Life) -> Vec<Incarnation>
     ended
 }
 
-fn opened(life: &Life, last: Option<Life>, found: &Found, recovery: &Recovery) -> Opened {
+fn opened(
+    life: &Life,
+    last: Option<Life>,
+    found: &Found,
+    recovery: &Recovery,
+    losses: &Losses,
+) -> Opened {
     let clean = recovery.clean_shutdown && last.is_none_or(|last| last.closed);
+    // The engine calls no stop a tidy one that it lost something since; its log was whole all the same.
+    let is_whole = clean || losses.are_told && last.is_some_and(|last| last.closed);
     let known = |last: Life| [found.life, found.life_before].contains(&Some(last.life));
     Opened {
         incarnation: life.incarnation,
@@ -208,26 +299,15 @@ fn opened(life: &Life, last: Option<Life>, found: &Found, recovery: &Recovery) -
         clean,
         data_lost: last.is_some_and(|last| !known(last)),
         unproven: last.is_none() && found.life.is_some(),
-        tail_lost: !clean && last.is_none_or(|last| !last.synced),
+        tail_lost: !is_whole && last.is_none_or(|last| !last.synced),
+        lost: losses.told.clone(),
+        reset_vnodes: 0,
         recovered_records: recovery.replayed_batches,
         torn_bytes: recovery.torn_tail_bytes,
     }
 }
 
 impl Inner {
-    /// Gives trees of tables that the catalog does not know (the metadata were wiped) their merge
-    /// operator, so that they are flushed and compacted soundly until the catalog comes again.
-    fn configure_orphans(&self) -> Result<(), StoreError> {
-        for name in self.db.trees() {
-            if records::is_table_tree(&name) {
-                let policy = SharedPolicy::new(ConflictPolicy::default());
-                let config = TreeConfig::new(name).with_merge(Arc::new(RowMerge::new(policy)));
-                self.db.create_tree(config)?;
-            }
-        }
-        Ok(())
-    }
-
     fn begin_work(&self, options: &StoreOptions) -> Result<(), StoreError> {
         if options.workers > 0 {
             let workers = Workers::start(&self.db, options.workers).map_err(StoreError::Threads)?;

@@ -59,7 +59,7 @@ impl Store {
                 key::decode(&key).map_err(|cause| table.corrupt(&key, None, cause.to_string()))?;
             if position.key.starts_with(prefix) {
                 let size = key.len() + value.len();
-                let row = match inner.count.vnode_of(Token(u128::from(position.token) << 64)) {
+                let row = match inner.count.vnode_of(key::token_from_high(position.token)) {
                     vnode if table.vnodes.standing(vnode).kind() == VnodeKind::Rebuilding => {
                         inner.proven_row(&table, vnode, &key)?
                     }

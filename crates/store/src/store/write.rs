@@ -195,7 +195,7 @@ impl Inner {
                 row.apply(place.table.policy(), delta.clone());
                 row.strip(clock);
                 vnode.forgetting.note(&row);
-                put_stored(&mut batch, &place.table, &place.key, &row);
+                put_stored(&mut batch, &place.table.tree, &place.key, &row);
             }
             _ => {
                 self.counters.blind.add();

@@ -290,6 +290,8 @@ fn opened() -> Opened {
         tail_lost: false,
         recovered_records: 0,
         torn_bytes: 0,
+        lost: Vec::new(),
+        reset_vnodes: 0,
     }
 }
 

@@ -11,6 +11,7 @@ mod damage;
 mod driven;
 mod forgetting;
 mod lives;
+mod lost;
 mod model;
 mod pulls;
 mod reservations;
