@@ -27,9 +27,8 @@ pub fn in_sync() -> Result<Figure, FigureError> {
     );
     figure.traffic(&traffic);
     let sum = traffic.anti_entropy();
-    figure.ratio("seconds between two comparisons of a pair", COUNTED.to_millis() / 1_000, {
-        (traffic.of("compare").messages / pairs).max(1)
-    });
+    let rounds = traffic.of("compare").messages / pairs;
+    figure.ratio("seconds between two comparisons of a pair", COUNTED.to_millis() / 1_000, rounds);
     figure.ratio("messages a comparison", sum.messages, traffic.of("compare").messages);
     figure.ratio("bytes a pair and minute", sum.bytes * 60, pairs * COUNTED.to_millis() / 1_000);
     Ok(figure)

@@ -23,11 +23,19 @@ pub const HINT_BACKOFF_MS: (u64, u64) = (200, 60_000);
 
 /// How often each keyspace is compared with each peer, in milliseconds, unless there are so many
 /// that [`COMPARE_GAP_MS`] stretches it.
-pub const COMPARE_INTERVAL_MS: u64 = 5_000;
+pub const COMPARE_INTERVAL_MS: u64 = 3_000;
 
 /// The shortest pause between two comparisons, in milliseconds: a node with many peers and
 /// keyspaces makes at most 50 a second.
 pub const COMPARE_GAP_MS: u64 = 20;
+
+/// How many times as long the interval becomes while nothing differs and nothing is written: what
+/// goes wrong unseen in an idle cluster is found a little later.
+pub const IDLE_STRETCH: u64 = 5;
+
+/// How long after a link came up the second of its two nodes compares, in milliseconds, if it heard
+/// nothing of the first: longer than most links need for a message.
+pub const COMPARE_SECOND_MS: u64 = 400;
 
 /// How long a comparison may take before it is given up, in milliseconds.
 pub const COMPARE_TIMEOUT_MS: u64 = 10_000;

@@ -57,7 +57,7 @@ impl Node {
         Self {
             liveness: Liveness::new(me, peers, now),
             handoff: Handoff::new(options.seed),
-            anti_entropy: AntiEntropy::new(options, now),
+            anti_entropy: AntiEntropy::new(me, options, now),
             rebuild: Rebuild::new(near),
         }
     }
@@ -89,8 +89,10 @@ impl Node {
             NodeEvent::Handoff(event) => self.step_handoff(event, now, out),
             NodeEvent::AntiEntropy(mut event) => {
                 // What is made good is pulled once.
-                if let AntiEntropyEvent::Compared { peer, keyspace, differing } = &mut event {
-                    differing.retain(|vnode| !self.rebuild.waits_for(*peer, *keyspace, *vnode));
+                if let AntiEntropyEvent::Compared { peer, keyspace, differing: vnodes, .. }
+                | AntiEntropyEvent::Behind { peer, keyspace, vnodes } = &mut event
+                {
+                    vnodes.retain(|vnode| !self.rebuild.waits_for(*peer, *keyspace, *vnode));
                 }
                 self.step_anti_entropy(event, now, out);
             }

@@ -271,9 +271,10 @@ pub const KEYS: &[Key] = &[
     ),
     number(
         "replication.anti_entropy_interval_ms",
-        [100, 5_000, 3_600_000],
+        [100, 3_000, 3_600_000],
         "milliseconds",
-        "How often replicas compare their clocks and pull what they lack.",
+        "How often replicas compare their clocks and pull what they lack. Up to five times as long \
+         while nothing differs and nothing is written.",
     ),
     key(
         "telemetry.level",

@@ -1,8 +1,8 @@
 //! Pull sessions and comparisons: how a replica finds out what it lacks, and gets it.
 //!
 //! Two replicas of a keyspace compare one digest over the clocks of all vnodes that they share
-//! ([`combined_digest`]), then one digest a vnode ([`differing`]). Each pulls the vnodes that
-//! differ ([`PullSession`]); both directions happen because both compare.
+//! ([`combined_digest`]), then one digest a vnode ([`differing`]). Who compared pulls the vnodes
+//! that differ ([`PullSession`]); the request says what it has, so the other pulls in turn.
 //!
 //! ```text
 //! Asking ──PageArrived──▶ Joining ──Joined──▶ Asking … ──after the last page──▶ JoiningClock

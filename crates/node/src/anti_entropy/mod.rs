@@ -1,26 +1,35 @@
 //! Paces anti-entropy: compares clocks with one peer after the other, and pulls what differs.
 //!
-//! Every keyspace is compared with every peer that shares vnodes of it, once an interval, one
-//! comparison after the other and not all at once. Each node pulls what it lacks itself, so both
-//! directions happen because both nodes do this.
+//! Every keyspace is compared with every peer that shares vnodes of it, once an interval, and less
+//! often while nothing differs and nothing is written. One comparison serves both nodes: who was
+//! asked waits as long as who has asked. Whoever compared pulls what differs, and the request says
+//! what it has, so that its peer pulls in turn what it lacks itself.
 //!
 //! Under load the clocks of two replicas differ at every moment by the writes that are under way.
 //! So a vnode is pulled when it differed in two comparisons in a row; at once where the peer was
 //! out of reach before, or gave up hints for this node.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod pulls;
+mod share;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_types::{KeyspaceId, Millis, Mutation, NodeId, VnodeId, broken};
 
 use crate::jitter::Jitter;
 use crate::limits::{
-    COMPARE_GAP_MS, COMPARE_INTERVAL_MS, COMPARE_TIMEOUT_MS, PULLS_AT_ONCE, QUEUED_PULLS,
+    COMPARE_GAP_MS, COMPARE_INTERVAL_MS, COMPARE_SECOND_MS, COMPARE_TIMEOUT_MS, IDLE_STRETCH,
+    PULLS_AT_ONCE,
 };
+
+use pulls::{Priority, Pulls};
+use share::Share;
 
 /// How fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AntiEntropyOptions {
-    /// How often each keyspace is compared with each peer, in milliseconds.
+    /// How often each keyspace is compared with each peer, in milliseconds; while nothing differs
+    /// and nothing is written, up to [`IDLE_STRETCH`] times as long.
     pub interval_ms: u64,
     /// Pull sessions at once.
     pub pulls_at_once: usize,
@@ -29,7 +38,7 @@ pub struct AntiEntropyOptions {
 }
 
 impl AntiEntropyOptions {
-    /// Every five seconds, four sessions at once.
+    /// Every three seconds, four sessions at once.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { interval_ms: COMPARE_INTERVAL_MS, pulls_at_once: PULLS_AT_ONCE, seed }
@@ -61,8 +70,30 @@ pub enum AntiEntropyEvent {
         peer: NodeId,
         /// Of what.
         keyspace: KeyspaceId,
+        /// Of this node's clocks of all vnodes that both share.
+        digest: u128,
         /// The vnodes, by number.
         differing: Vec<VnodeId>,
+    },
+    /// A peer compared, and was answered.
+    Asked {
+        /// Who.
+        peer: NodeId,
+        /// Of what.
+        keyspace: KeyspaceId,
+        /// Of this node's clocks of all vnodes that both share.
+        digest: u128,
+        /// Whether nothing differs.
+        same: bool,
+    },
+    /// A peer that pulls has what this node lacks.
+    Behind {
+        /// Who.
+        peer: NodeId,
+        /// Of what.
+        keyspace: KeyspaceId,
+        /// The vnodes.
+        vnodes: Vec<VnodeId>,
     },
     /// A comparison broke off: refused, or the link took no message.
     CompareFailed {
@@ -91,15 +122,15 @@ pub enum AntiEntropyEvent {
     PullEnded {
         /// The keyspace.
         keyspace: KeyspaceId,
-        /// The vnode.
-        vnode: VnodeId,
+        /// The vnodes of [`AntiEntropyAction::Pull`].
+        vnodes: Vec<VnodeId>,
     },
     /// Time has passed: [`AntiEntropy::next_wakeup`] is due. Too early does no harm.
     TimePassed,
 }
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AntiEntropyAction {
     /// Compare the clocks of all shared vnodes.
     Compare {
@@ -116,8 +147,8 @@ pub enum AntiEntropyAction {
         peer: NodeId,
         /// Of which keyspace.
         keyspace: KeyspaceId,
-        /// Which vnode.
-        vnode: VnodeId,
+        /// Which vnodes: [`crate::limits::PULL_BATCH`] at most.
+        vnodes: Vec<VnodeId>,
     },
 }
 
@@ -126,56 +157,27 @@ pub enum AntiEntropyAction {
 /// INVARIANT: no vnode is pulled from two peers at once, and no more sessions run than are allowed.
 #[derive(Clone, Debug)]
 pub struct AntiEntropy {
+    me: NodeId,
     options: AntiEntropyOptions,
     up: BTreeSet<NodeId>,
     shares: Vec<Share>,
-    /// Where the round is: the share that is looked at next.
-    turn: usize,
-    next_compare: Millis,
-    queue: VecDeque<(NodeId, KeyspaceId, VnodeId)>,
-    /// What is in the queue or being pulled.
-    claimed: BTreeSet<(KeyspaceId, VnodeId)>,
-    pulling: BTreeSet<(KeyspaceId, VnodeId)>,
+    /// The earliest time of the next comparison, whatever is due.
+    gap_until: Millis,
+    pulls: Pulls,
     jitter: Jitter,
-}
-
-/// A peer and a keyspace that this node has vnodes of in common.
-#[derive(Clone, Debug)]
-struct Share {
-    peer: NodeId,
-    keyspace: KeyspaceId,
-    /// Since when an answer is waited for.
-    asked: Option<Millis>,
-    /// The peer was out of reach: compared at the next turn, and every difference counts.
-    returned: bool,
-    /// Hints for the peer were given up, and it was not told yet.
-    gaps: bool,
-    /// The comparison that is under way tells it.
-    telling: bool,
-    /// What differed at the last comparison, by number.
-    differed: Vec<VnodeId>,
-}
-
-impl Share {
-    /// Whether it is compared before those that are in no hurry.
-    fn is_urgent(&self) -> bool {
-        self.returned || self.gaps
-    }
 }
 
 impl AntiEntropy {
     /// Nothing shared yet, nobody up.
     #[must_use]
-    pub fn new(options: AntiEntropyOptions, now: Millis) -> Self {
+    pub fn new(me: NodeId, options: AntiEntropyOptions, now: Millis) -> Self {
         Self {
+            me,
             options,
             up: BTreeSet::new(),
             shares: Vec::new(),
-            turn: 0,
-            next_compare: now,
-            queue: VecDeque::new(),
-            claimed: BTreeSet::new(),
-            pulling: BTreeSet::new(),
+            gap_until: now,
+            pulls: Pulls::default(),
             jitter: Jitter::new(options.seed),
         }
     }
@@ -183,34 +185,35 @@ impl AntiEntropy {
     /// Takes note of an event, and says what is to be done.
     pub fn step(&mut self, event: AntiEntropyEvent, now: Millis, out: &mut Vec<AntiEntropyAction>) {
         match event {
-            AntiEntropyEvent::SharesChanged { shares } => self.shares_changed(shares),
+            AntiEntropyEvent::SharesChanged { shares } => self.shares_changed(shares, now),
             AntiEntropyEvent::PeerUp { node } => self.peer_up(node, now),
             AntiEntropyEvent::PeerDown { node } => self.peer_down(node),
-            AntiEntropyEvent::Compared { peer, keyspace, differing } => {
-                self.compared(peer, keyspace, differing);
+            AntiEntropyEvent::Compared { peer, keyspace, digest, differing } => {
+                self.compared(peer, keyspace, digest, differing, now);
             }
             AntiEntropyEvent::CompareFailed { peer, keyspace } => {
+                let due = now.plus(self.jitter.around(self.options.interval_ms));
                 if let Some(share) = self.share(peer, keyspace) {
-                    share.asked = None;
+                    (share.asked, share.due) = (false, due);
                 }
+            }
+            AntiEntropyEvent::Asked { peer, keyspace, digest, same } => {
+                self.asked(peer, keyspace, digest, same, now);
+            }
+            AntiEntropyEvent::Behind { peer, keyspace, vnodes } => {
+                self.behind(peer, keyspace, vnodes);
             }
             AntiEntropyEvent::HintsGivenUp { peer, keyspace } => {
-                let concerned = |share: &&mut Share| {
-                    share.peer == peer && keyspace.is_none_or(|keyspace| share.keyspace == keyspace)
-                };
-                self.shares.iter_mut().filter(concerned).for_each(|share| share.gaps = true);
-                self.compare_soon(now);
+                self.hints_given_up(peer, keyspace, now);
             }
             AntiEntropyEvent::ToldOfGaps { peer, keyspace } => {
+                let soon = self.soon(now);
                 if let Some(share) = self.share(peer, keyspace) {
-                    share.returned = true;
-                    self.compare_soon(now);
+                    share.dirty = true;
+                    share.hurry(soon);
                 }
             }
-            AntiEntropyEvent::PullEnded { keyspace, vnode } => {
-                self.pulling.remove(&(keyspace, vnode));
-                self.claimed.remove(&(keyspace, vnode));
-            }
+            AntiEntropyEvent::PullEnded { keyspace, vnodes } => self.pulls.ended(keyspace, &vnodes),
             AntiEntropyEvent::TimePassed => {}
         }
         self.compare(now, out);
@@ -220,7 +223,8 @@ impl AntiEntropy {
     /// When [`AntiEntropyEvent::TimePassed`] is due.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Millis> {
-        self.shares.iter().any(|share| self.up.contains(&share.peer)).then_some(self.next_compare)
+        let up = self.shares.iter().filter(|share| self.up.contains(&share.peer));
+        Some(up.map(|share| share.due).min()?.max(self.gap_until))
     }
 
     /// How many vnodes differed from a peer's at the last comparison, over all keyspaces.
@@ -233,7 +237,7 @@ impl AntiEntropy {
     /// How many vnodes are being pulled, and how many wait for it.
     #[must_use]
     pub fn pulls(&self) -> (usize, usize) {
-        (self.pulling.len(), self.queue.len())
+        (self.pulls.pulling(), self.pulls.queued())
     }
 
     fn share(&mut self, peer: NodeId, keyspace: KeyspaceId) -> Option<&mut Share> {
@@ -241,110 +245,148 @@ impl AntiEntropy {
     }
 
     /// What is known of the shares that stay is kept.
-    fn shares_changed(&mut self, shares: Vec<(NodeId, KeyspaceId)>) {
+    fn shares_changed(&mut self, shares: Vec<(NodeId, KeyspaceId)>, now: Millis) {
         let mut before: BTreeMap<_, _> =
             self.shares.drain(..).map(|share| ((share.peer, share.keyspace), share)).collect();
         let shares: BTreeSet<_> = shares.into_iter().collect();
-        self.queue.retain(|&(peer, keyspace, vnode)| {
-            shares.contains(&(peer, keyspace)) || !self.claimed.remove(&(keyspace, vnode))
-        });
-        let new = |(peer, keyspace)| Share {
-            peer,
-            keyspace,
-            asked: None,
-            returned: true,
-            gaps: false,
-            telling: false,
-            differed: Vec::new(),
-        };
-        self.shares =
-            shares.into_iter().map(|at| before.remove(&at).unwrap_or_else(|| new(at))).collect();
+        self.pulls.retain(|peer, keyspace| shares.contains(&(peer, keyspace)));
+        for (peer, keyspace) in shares {
+            let share = before.remove(&(peer, keyspace)).unwrap_or_else(|| {
+                Share::new(peer, keyspace, self.first_turn(peer, now), self.options.interval_ms)
+            });
+            self.shares.push(share);
+        }
     }
 
     fn peer_up(&mut self, node: NodeId, now: Millis) {
         self.up.insert(node);
-        for share in self.shares.iter_mut().filter(|share| share.peer == node) {
-            share.returned = true;
-            share.asked = None;
+        for at in 0..self.shares.len() {
+            if self.shares[at].peer == node {
+                let due = self.first_turn(node, now);
+                let share = &mut self.shares[at];
+                (share.asked, share.returned, share.due) = (false, true, due);
+            }
         }
-        self.compare_soon(now);
+    }
+
+    /// Both nodes see a link come up at the same time: one of them begins, and the other has no need
+    /// to, unless it hears nothing.
+    fn first_turn(&mut self, peer: NodeId, now: Millis) -> Millis {
+        let begins = (self.me < peer) == (self.me.0 ^ peer.0).is_multiple_of(2);
+        now.plus(self.jitter.around(if begins { COMPARE_GAP_MS } else { COMPARE_SECOND_MS }))
     }
 
     /// A little later: nodes that see a network partition heal see it at the same moment.
-    fn compare_soon(&mut self, now: Millis) {
-        let soon = now.plus(self.jitter.around(COMPARE_GAP_MS));
-        self.next_compare = self.next_compare.min(soon);
+    fn soon(&mut self, now: Millis) -> Millis {
+        now.plus(self.jitter.around(COMPARE_GAP_MS))
     }
 
     fn peer_down(&mut self, node: NodeId) {
         self.up.remove(&node);
         for share in self.shares.iter_mut().filter(|share| share.peer == node) {
-            share.asked = None;
+            share.asked = false;
         }
         // Others may have the same; those that are being pulled end by themselves.
-        self.queue.retain(|&(peer, keyspace, vnode)| {
-            peer != node || !self.claimed.remove(&(keyspace, vnode))
-        });
+        self.pulls.retain(|peer, _| peer != node);
     }
 
-    fn compared(&mut self, peer: NodeId, keyspace: KeyspaceId, differing: Vec<VnodeId>) {
+    fn hints_given_up(&mut self, peer: NodeId, keyspace: Option<KeyspaceId>, now: Millis) {
+        let soon = self.soon(now);
+        let concerned = |share: &&mut Share| {
+            share.peer == peer && keyspace.is_none_or(|keyspace| share.keyspace == keyspace)
+        };
+        for share in self.shares.iter_mut().filter(concerned) {
+            share.gaps = true;
+            share.hurry(soon);
+        }
+    }
+
+    fn compared(
+        &mut self,
+        peer: NodeId,
+        keyspace: KeyspaceId,
+        digest: u128,
+        differing: Vec<VnodeId>,
+        now: Millis,
+    ) {
+        let (busy_ms, soon) = (self.options.interval_ms, self.soon(now));
         let Some(share) = self.share(peer, keyspace) else { return };
-        if share.asked.take().is_some() {
+        if std::mem::take(&mut share.asked) {
             share.gaps &= !std::mem::take(&mut share.telling);
         }
-        let before = std::mem::replace(&mut share.differed, differing.clone());
-        let returned = std::mem::replace(&mut share.returned, false);
+        if differing.is_empty() {
+            share.found_same(digest, busy_ms.saturating_mul(IDLE_STRETCH), busy_ms);
+        } else {
+            share.found_different(busy_ms);
+        }
+        let (before, at_once) = (std::mem::take(&mut share.differed), share.priority());
+        (share.differed, share.theirs) = (differing.clone(), false);
+        share.settle();
+        let (has_gaps, pause) = (share.gaps, share.pause_ms);
+        let due = if has_gaps { soon } else { now.plus(self.jitter.around(pause)) };
+        if let Some(share) = self.share(peer, keyspace) {
+            share.due = due;
+        }
         for vnode in differing {
-            let lasting = returned || before.binary_search(&vnode).is_ok();
-            let room = self.queue.len() < QUEUED_PULLS && !broken(Mutation::NoPull);
-            if lasting && room && self.claimed.insert((keyspace, vnode)) {
-                self.queue.push_back((peer, keyspace, vnode));
+            let lasting = before.binary_search(&vnode).is_ok().then_some(Priority::Lasting);
+            if let Some(priority) = at_once.or(lasting).filter(|_| !broken(Mutation::NoPull)) {
+                self.pulls.want(priority, (peer, keyspace, vnode));
+            }
+        }
+    }
+
+    /// The peer's comparison is as good as an own one, unless this node has something to say.
+    fn asked(&mut self, peer: NodeId, keyspace: KeyspaceId, digest: u128, same: bool, now: Millis) {
+        let busy_ms = self.options.interval_ms;
+        let Some(share) = self.share(peer, keyspace) else { return };
+        if same {
+            share.found_same(digest, busy_ms.saturating_mul(IDLE_STRETCH), busy_ms);
+        } else {
+            share.found_different(busy_ms);
+            share.theirs = true;
+        }
+        if share.asked || share.gaps || share.dirty {
+            return;
+        }
+        let pause = share.pause_ms;
+        let due = now.plus(self.jitter.around(pause));
+        if let Some(share) = self.share(peer, keyspace) {
+            share.due = due;
+        }
+    }
+
+    /// Counts only after the peer's comparison, not after an own one: two nodes that take writes all
+    /// the time would otherwise find each other behind for ever.
+    fn behind(&mut self, peer: NodeId, keyspace: KeyspaceId, vnodes: Vec<VnodeId>) {
+        let Some(share) = self.share(peer, keyspace).filter(|share| share.theirs) else { return };
+        let priority = share.priority().unwrap_or(Priority::Lasting);
+        for vnode in vnodes {
+            if !broken(Mutation::NoPull) {
+                self.pulls.want(priority, (peer, keyspace, vnode));
             }
         }
     }
 
     /// One comparison, if it is time for one.
     fn compare(&mut self, now: Millis, out: &mut Vec<AntiEntropyAction>) {
-        if now < self.next_compare {
+        if now < self.gap_until {
             return;
         }
-        let ready = |share: &Share| {
-            let waiting = share.asked.is_some_and(|asked| now.since(asked) < COMPARE_TIMEOUT_MS);
-            self.up.contains(&share.peer) && !waiting
-        };
-        let count = self.shares.len();
-        let round = (self.turn..count).chain(0..self.turn.min(count));
-        let mut ready = round.filter(|&at| ready(&self.shares[at])).peekable();
-        let first = ready.peek().copied();
-        let urgent = ready.find(|&at| self.shares[at].is_urgent());
-        let reachable = self.shares.iter().filter(|share| self.up.contains(&share.peer)).count();
-        let Some(at) = urgent.or(first) else {
-            self.next_compare = now.plus(self.jitter.around(self.options.interval_ms));
-            return;
-        };
-        self.turn = at + 1;
-        let share = &mut self.shares[at];
-        share.asked = Some(now);
+        let is_due = |share: &&mut Share| share.due <= now && self.up.contains(&share.peer);
+        let due = self.shares.iter_mut().filter(is_due);
+        let Some(share) = due.min_by_key(|share| (!share.is_urgent(), share.due)) else { return };
+        share.asked = true;
         share.telling = share.gaps;
+        share.due = now.plus(COMPARE_TIMEOUT_MS);
         let Share { peer, keyspace, gaps, .. } = *share;
         out.push(AntiEntropyAction::Compare { peer, keyspace, gaps });
-        let reachable = u64::try_from(reachable.max(1)).unwrap_or(u64::MAX);
-        let in_a_hurry = |share: &Share| {
-            share.is_urgent() && share.asked.is_none() && self.up.contains(&share.peer)
-        };
-        let gap = if self.shares.iter().any(in_a_hurry) {
-            COMPARE_GAP_MS
-        } else {
-            (self.options.interval_ms / reachable).max(COMPARE_GAP_MS)
-        };
-        self.next_compare = now.plus(self.jitter.around(gap));
+        self.gap_until = self.soon(now);
     }
 
     fn pull(&mut self, out: &mut Vec<AntiEntropyAction>) {
-        while self.pulling.len() < self.options.pulls_at_once {
-            let Some((peer, keyspace, vnode)) = self.queue.pop_front() else { break };
-            self.pulling.insert((keyspace, vnode));
-            out.push(AntiEntropyAction::Pull { peer, keyspace, vnode });
+        while self.pulls.sessions() < self.options.pulls_at_once {
+            let Some((peer, keyspace, vnodes)) = self.pulls.next() else { break };
+            out.push(AntiEntropyAction::Pull { peer, keyspace, vnodes });
         }
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::{PULL_BATCH, QUEUED_PULLS};
 
 const PEERS: u32 = 3;
 const SPACE: KeyspaceId = KeyspaceId(1);
@@ -12,7 +13,9 @@ struct World {
     now: Millis,
     up: BTreeSet<NodeId>,
     comparing: Vec<(NodeId, KeyspaceId)>,
-    pulling: Vec<(NodeId, KeyspaceId, VnodeId)>,
+    pulling: Vec<(NodeId, KeyspaceId, Vec<VnodeId>)>,
+    /// Of this node's clocks.
+    digest: u128,
     /// When each pair was asked, in order.
     compared: Vec<(Millis, NodeId, KeyspaceId)>,
     /// Who was told that hints for it were given up.
@@ -23,13 +26,14 @@ impl World {
     fn new(seed: u64, peers: u32, keyspaces: u32) -> Self {
         let options = AntiEntropyOptions::new(seed);
         let mut world = Self {
-            machine: AntiEntropy::new(options, Millis(1_000)),
+            machine: AntiEntropy::new(NodeId(0), options, Millis(1_000)),
             now: Millis(1_000),
             up: BTreeSet::new(),
             comparing: Vec::new(),
             pulling: Vec::new(),
             compared: Vec::new(),
             told: Vec::new(),
+            digest: 1,
         };
         let shares = (1..=peers)
             .flat_map(|peer| (1..=keyspaces).map(move |ks| (NodeId(peer), KeyspaceId(ks))));
@@ -49,16 +53,20 @@ impl World {
                     self.told.extend(gaps.then_some(peer));
                     self.compared.push((self.now, peer, keyspace));
                 }
-                AntiEntropyAction::Pull { peer, keyspace, vnode } => {
-                    let same = |pull: &&(_, _, _)| (pull.1, pull.2) == (keyspace, vnode);
-                    assert!(!self.pulling.iter().any(|pull| same(&pull)), "pulls {vnode} twice");
-                    self.pulling.push((peer, keyspace, vnode));
+                AntiEntropyAction::Pull { peer, keyspace, vnodes } => {
+                    assert!((1..=PULL_BATCH).contains(&vnodes.len()));
+                    for (_, ks, others) in &self.pulling {
+                        let twice = *ks == keyspace && others.iter().any(|v| vnodes.contains(v));
+                        assert!(!twice, "pulls one of {vnodes:?} twice");
+                    }
+                    self.pulling.push((peer, keyspace, vnodes));
                 }
             }
         }
         assert!(self.pulling.len() <= PULLS_AT_ONCE);
         assert!(self.machine.pulls().1 <= QUEUED_PULLS);
-        assert_eq!(self.machine.pulls().0, self.pulling.len());
+        let pulling: usize = self.pulling.iter().map(|(_, _, vnodes)| vnodes.len()).sum();
+        assert_eq!(self.machine.pulls().0, pulling);
     }
 
     fn set_up(&mut self, node: u32, up: bool) {
@@ -94,12 +102,23 @@ impl World {
     fn compared(&mut self, at: usize, vnodes: &[u32]) {
         let (peer, keyspace) = self.comparing.swap_remove(at % self.comparing.len());
         let differing = vnodes.iter().copied().map(VnodeId).collect();
-        self.step(AntiEntropyEvent::Compared { peer, keyspace, differing });
+        let digest = self.digest;
+        self.step(AntiEntropyEvent::Compared { peer, keyspace, digest, differing });
+    }
+
+    fn asked(&mut self, peer: u32, same: bool) {
+        let (peer, digest) = (NodeId(peer), self.digest);
+        self.step(AntiEntropyEvent::Asked { peer, keyspace: SPACE, digest, same });
+    }
+
+    fn behind(&mut self, peer: u32, vnodes: &[u32]) {
+        let vnodes = vnodes.iter().copied().map(VnodeId).collect();
+        self.step(AntiEntropyEvent::Behind { peer: NodeId(peer), keyspace: SPACE, vnodes });
     }
 
     fn end_pull(&mut self, at: usize) {
-        let (_, keyspace, vnode) = self.pulling.swap_remove(at % self.pulling.len());
-        self.step(AntiEntropyEvent::PullEnded { keyspace, vnode });
+        let (_, keyspace, vnodes) = self.pulling.swap_remove(at % self.pulling.len());
+        self.step(AntiEntropyEvent::PullEnded { keyspace, vnodes });
     }
 }
 
@@ -114,6 +133,9 @@ enum Step {
     Forget(u32),
     GiveUp(u32),
     Told(u32),
+    Asked(u32, bool),
+    Behind(u32, BTreeSet<u32>),
+    Write,
 }
 
 fn some_step() -> impl Strategy<Value = Step> {
@@ -126,6 +148,10 @@ fn some_step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::EndPull),
         1 => (1..=PEERS).prop_map(Step::GiveUp),
         1 => (1..=PEERS).prop_map(Step::Told),
+        2 => (1..=PEERS, any::<bool>()).prop_map(|(peer, same)| Step::Asked(peer, same)),
+        2 => (1..=PEERS, prop::collection::btree_set(0..6_u32, 0..4))
+            .prop_map(|(peer, vnodes)| Step::Behind(peer, vnodes)),
+        1 => Just(Step::Write),
         4 => Just(Step::PassTime),
         1 => (1..=PEERS).prop_map(Step::Forget),
     ]
@@ -164,6 +190,11 @@ proptest! {
                     let peer = NodeId(peer);
                     world.step(AntiEntropyEvent::ToldOfGaps { peer, keyspace: SPACE });
                 }
+                Step::Asked(peer, same) => world.asked(peer, same),
+                Step::Behind(peer, vnodes) => {
+                    world.behind(peer, &vnodes.into_iter().collect::<Vec<_>>());
+                }
+                Step::Write => world.digest += 1,
                 Step::Forget(peer) => {
                     let shares = (1..=PEERS).filter(|other| *other != peer);
                     let shares = shares.map(|peer| (NodeId(peer), SPACE)).collect();
@@ -177,7 +208,7 @@ proptest! {
             world.end_pull(0);
         }
         prop_assert_eq!(world.machine.pulls(), (0, 0));
-        prop_assert!(world.machine.claimed.is_empty());
+        prop_assert!(world.machine.pulls.is_idle());
         // Whoever is up is compared with again.
         world.compared.clear();
         for _ in 0..60 {
@@ -194,18 +225,29 @@ proptest! {
     }
 }
 
-/// Answers every comparison at once, for so many milliseconds.
+/// Answers every comparison at once, for so many milliseconds, while something is written.
 fn run(world: &mut World, for_ms: u64, vnodes: &[u32]) {
+    run_with(world, for_ms, vnodes, 1);
+}
+
+fn run_with(world: &mut World, for_ms: u64, vnodes: &[u32], writes: u128) {
     let end = world.now.plus(for_ms);
     while world.machine.next_wakeup().is_some_and(|next| next <= end) {
         world.pass_time();
         while !world.comparing.is_empty() {
+            world.digest += writes;
             world.compared(0, vnodes);
         }
         while !world.pulling.is_empty() {
             world.end_pull(0);
         }
     }
+    world.now = end;
+}
+
+fn times(world: &World, peer: u32) -> usize {
+    let peer = NodeId(peer);
+    world.compared.iter().filter(|(_, p, ks)| (*p, *ks) == (peer, SPACE)).count()
 }
 
 #[test]
@@ -214,18 +256,101 @@ fn every_pair_is_compared_once_an_interval_and_not_all_at_once() {
     for node in 1..=8 {
         world.set_up(node, true);
     }
-    run(&mut world, 2 * COMPARE_INTERVAL_MS, &[]);
+    run(&mut world, 20 * COMPARE_INTERVAL_MS, &[]);
     world.compared.clear();
     run(&mut world, 10 * COMPARE_INTERVAL_MS, &[]);
-    for peer in (1..=8).map(NodeId) {
-        let times = world.compared.iter().filter(|(_, p, k)| (*p, *k) == (peer, SPACE)).count();
-        assert!((8..=12).contains(&times), "{peer} {times} times in ten intervals");
+    for peer in 1..=8 {
+        let times = times(&world, peer);
+        assert!((8..=13).contains(&times), "{peer} {times} times in ten intervals");
     }
-    let gaps = world.compared.windows(2).map(|pair| pair[1].0.since(pair[0].0));
-    let usual = COMPARE_INTERVAL_MS / 16;
-    for gap in gaps {
-        assert!((usual * 3 / 4..=usual * 5 / 4 + 1).contains(&gap), "{gap} ms");
+    for pair in world.compared.windows(2) {
+        assert!(pair[1].0.since(pair[0].0) >= COMPARE_GAP_MS * 3 / 4);
     }
+    let longest = world.compared.windows(5).map(|five| five[4].0.since(five[0].0)).max().unwrap();
+    assert!(longest > COMPARE_INTERVAL_MS / 8, "{longest} ms for five comparisons");
+}
+
+#[test]
+fn while_nothing_differs_and_nothing_is_written_the_interval_grows() {
+    let mut world = World::new(7, 1, 1);
+    world.set_up(1, true);
+    run_with(&mut world, 20 * COMPARE_INTERVAL_MS, &[], 0);
+    world.compared.clear();
+    run_with(&mut world, 10 * IDLE_STRETCH * COMPARE_INTERVAL_MS, &[], 0);
+    let idle = times(&world, 1);
+    assert!((8..=13).contains(&idle), "{idle} times in ten stretched intervals");
+    // A write, a difference, a peer that says that it is in a hurry: as before.
+    world.compared.clear();
+    run(&mut world, 2 * IDLE_STRETCH * COMPARE_INTERVAL_MS, &[]);
+    assert!(times(&world, 1) >= 5, "{}", times(&world, 1));
+    run_with(&mut world, 20 * COMPARE_INTERVAL_MS, &[], 0);
+    world.asked(1, false);
+    let next = world.machine.next_wakeup().unwrap();
+    assert!(next.since(world.now) <= COMPARE_INTERVAL_MS * 5 / 4);
+}
+
+#[test]
+fn who_was_asked_does_not_ask_in_turn() {
+    let mut world = World::new(7, 1, 1);
+    world.set_up(1, true);
+    run(&mut world, 10_000, &[]);
+    world.compared.clear();
+    for turn in 0..100 {
+        world.digest += 1;
+        world.asked(1, turn % 2 == 0);
+        run(&mut world, COMPARE_INTERVAL_MS / 2, &[]);
+    }
+    assert_eq!(times(&world, 1), 0);
+    // It hears nothing any more.
+    run(&mut world, 10 * COMPARE_INTERVAL_MS, &[]);
+    assert!(times(&world, 1) >= 8);
+}
+
+#[test]
+fn one_of_two_nodes_begins_when_a_link_comes_up() {
+    for peer in 1..20 {
+        let begins = |me: u32, peer: u32| {
+            let options = AntiEntropyOptions::new(7);
+            let mut machine = AntiEntropy::new(NodeId(me), options, Millis(0));
+            let (shares, mut out) = (vec![(NodeId(peer), SPACE)], Vec::new());
+            machine.step(AntiEntropyEvent::SharesChanged { shares }, Millis(0), &mut out);
+            machine.step(AntiEntropyEvent::PeerUp { node: NodeId(peer) }, Millis(0), &mut out);
+            machine.next_wakeup().unwrap().0
+        };
+        let (here, there) = (begins(0, peer), begins(peer, 0));
+        assert!(here.min(there) <= 2 * COMPARE_GAP_MS);
+        assert!(here.max(there) >= COMPARE_SECOND_MS / 2);
+    }
+}
+
+#[test]
+fn what_a_peer_that_pulls_has_is_pulled_in_turn_after_its_comparison_alone() {
+    let mut world = World::new(7, 2, 1);
+    for node in [1, 2] {
+        world.set_up(node, true);
+    }
+    run(&mut world, 60_000, &[]);
+    world.behind(1, &[3]);
+    assert!(world.pulling.is_empty());
+    world.asked(1, false);
+    world.behind(1, &[3, 4]);
+    assert_eq!(world.pulling, [(NodeId(1), SPACE, vec![VnodeId(3), VnodeId(4)])]);
+    world.end_pull(0);
+    // An own comparison since then: what is under way says nothing.
+    run(&mut world, 10 * COMPARE_INTERVAL_MS, &[]);
+    world.behind(1, &[3]);
+    assert!(world.pulling.is_empty());
+}
+
+#[test]
+fn what_hints_were_given_up_for_goes_before_what_returned_and_that_before_the_rest() {
+    let mut pulls = Pulls::default();
+    let peer = |n| (NodeId(n), SPACE, VnodeId(n));
+    pulls.want(Priority::Lasting, peer(1));
+    pulls.want(Priority::Returned, peer(2));
+    pulls.want(Priority::Dirty, peer(3));
+    let order: Vec<_> = std::iter::from_fn(|| pulls.next().map(|(node, ..)| node.0)).collect();
+    assert_eq!(order, [3, 2, 1]);
 }
 
 #[test]
@@ -246,13 +371,14 @@ fn who_returns_is_compared_with_at_once_and_every_difference_is_pulled() {
     let mut world = World::new(7, 3, 1);
     world.set_up(1, true);
     run(&mut world, 60_000, &[]);
+    world.comparing.clear();
     world.set_up(2, true);
     let soon = world.machine.next_wakeup().unwrap();
     assert!(soon.since(world.now) <= 2 * COMPARE_GAP_MS);
     world.pass_time();
     assert_eq!(world.comparing, [(NodeId(2), SPACE)]);
     world.compared(0, &[4, 5]);
-    assert_eq!(world.pulling.len(), 2);
+    assert_eq!(world.pulling, [(NodeId(2), SPACE, vec![VnodeId(4), VnodeId(5)])]);
     assert_eq!(world.machine.differing(NodeId(2)), 2);
 }
 
@@ -270,7 +396,7 @@ fn a_difference_under_load_is_pulled_when_it_lasts() {
     compare(&mut world, &[1, 2]);
     assert!(world.pulling.is_empty());
     compare(&mut world, &[2, 3]);
-    assert_eq!(world.pulling, [(NodeId(1), SPACE, VnodeId(2))]);
+    assert_eq!(world.pulling, [(NodeId(1), SPACE, vec![VnodeId(2)])]);
     world.end_pull(0);
     compare(&mut world, &[]);
     compare(&mut world, &[2]);
@@ -289,7 +415,7 @@ fn a_vnode_that_differs_from_several_peers_is_pulled_from_one() {
     while !world.comparing.is_empty() {
         world.compared(0, &[1, 2]);
     }
-    assert_eq!(world.pulling.len(), 2);
+    assert_eq!(world.pulling.len(), 1);
     assert_eq!(world.machine.pulls(), (2, 0));
 }
 
@@ -300,7 +426,8 @@ fn more_differences_than_there_is_room_for_are_found_again() {
     world.pass_time();
     let many: Vec<u32> = (0..u32::try_from(QUEUED_PULLS).unwrap() + 100).collect();
     world.compared(0, &many);
-    assert_eq!(world.machine.pulls(), (PULLS_AT_ONCE, QUEUED_PULLS - PULLS_AT_ONCE));
+    let at_once = PULLS_AT_ONCE * PULL_BATCH;
+    assert_eq!(world.machine.pulls(), (at_once, QUEUED_PULLS - at_once));
     while !world.pulling.is_empty() {
         world.end_pull(0);
     }
@@ -308,7 +435,7 @@ fn more_differences_than_there_is_room_for_are_found_again() {
         world.pass_time();
     }
     world.compared(0, &many);
-    assert_eq!(world.machine.pulls().0, PULLS_AT_ONCE);
+    assert_eq!(world.machine.pulls().0, at_once);
 }
 
 #[test]
@@ -344,7 +471,7 @@ fn a_node_that_is_told_of_gaps_pulls_at_the_first_difference() {
     world.pass_time();
     assert_eq!(world.comparing, [(peer, SPACE)]);
     world.compared(0, &[4]);
-    assert_eq!(world.pulling, [(peer, SPACE, VnodeId(4))]);
+    assert_eq!(world.pulling, [(peer, SPACE, vec![VnodeId(4)])]);
 }
 
 #[test]

@@ -13,20 +13,30 @@ use crate::node::Inner;
 /// How long a comparison waits for its answer; the machine gives up at the same time.
 const TIMEOUT_MS: u64 = meridian_node::limits::COMPARE_TIMEOUT_MS;
 
-/// The vnodes whose clocks differ; `None` where no answer came.
+/// What a comparison found.
+pub(super) struct Compared {
+    /// Of this node's clocks.
+    pub(super) digest: u128,
+    /// The vnodes whose clocks differ.
+    pub(super) differing: Vec<VnodeId>,
+}
+
+/// Compares; `None` where no answer came.
 pub(super) async fn compare(
     inner: &Arc<Inner>,
     peer: NodeId,
     keyspace: KeyspaceId,
     gaps: bool,
-) -> Option<Vec<VnodeId>> {
+) -> Option<Compared> {
     let mine = digests(inner, keyspace, peer).await?;
     let digest = combined_digest(mine.iter().copied());
     let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps });
     match inner.ask(peer, Class::Background, None, body, TIMEOUT_MS).await {
-        Ok(PeerBody::RepairReply(RepairReply::Same { .. })) => Some(Vec::new()),
+        Ok(PeerBody::RepairReply(RepairReply::Same { .. })) => {
+            Some(Compared { digest, differing: Vec::new() })
+        }
         Ok(PeerBody::RepairReply(RepairReply::Differs { digests, .. })) => {
-            Some(differing(&mine, &digests))
+            Some(Compared { digest, differing: differing(&mine, &digests) })
         }
         _ => None,
     }

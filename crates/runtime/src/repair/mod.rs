@@ -32,9 +32,9 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
         AntiEntropyAction::Compare { peer, keyspace, gaps } => {
             inner.spawn(move |inner| async move {
                 let event = match compare::compare(&inner, peer, keyspace, gaps).await {
-                    Some(differing) => {
+                    Some(compare::Compared { digest, differing }) => {
                         inner.peers.compared(peer, differing.is_empty());
-                        AntiEntropyEvent::Compared { peer, keyspace, differing }
+                        AntiEntropyEvent::Compared { peer, keyspace, digest, differing }
                     }
                     None => {
                         inner.peers.exchange_failed(peer);
@@ -44,16 +44,13 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
                 inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(event)));
             });
         }
-        AntiEntropyAction::Pull { peer, keyspace, vnode } => {
+        AntiEntropyAction::Pull { peer, keyspace, vnodes } => {
             inner.spawn(move |inner| async move {
-                match pull::pull(&inner, peer, keyspace, vnode).await {
-                    Ok(pulled) => inner.peers.pulled(peer, pulled.rows),
-                    Err(error) => {
-                        inner.peers.exchange_failed(peer);
-                        tracing::debug!(peer = inner.name_of(peer), %vnode, %error, "a pull ended");
-                    }
+                if let Err(error) = pull::pull_many(&inner, peer, keyspace, &vnodes).await {
+                    inner.peers.exchange_failed(peer);
+                    tracing::debug!(peer = inner.name_of(peer), %error, "a pull ended");
                 }
-                let ended = AntiEntropyEvent::PullEnded { keyspace, vnode };
+                let ended = AntiEntropyEvent::PullEnded { keyspace, vnodes };
                 inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(ended)));
             });
         }

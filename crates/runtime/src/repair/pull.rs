@@ -1,9 +1,12 @@
 //! Brings the rows of one vnode that a peer has and this node lacks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_crdt::VnodeClock;
-use meridian_repair::message::{PullRequest, PulledRow, RepairReply, RepairRequest};
+use meridian_repair::message::{
+    PullMany, PullPage, PullRequest, PulledPages, PulledRow, RepairReply, RepairRequest,
+};
 use meridian_repair::{
     PullAction, PullError, PullEvent, PullKind, PullOptions, PullSession, Pulled,
 };
@@ -20,14 +23,58 @@ use crate::node::Inner;
 /// How long a pull waits for one page.
 const PAGE_TIMEOUT_MS: u64 = 10_000;
 
-/// Runs one pull session to its end.
-pub(super) async fn pull(
+/// Brings what a peer has of several vnodes, each in a session of its own whose first page comes
+/// with those of the others.
+pub(super) async fn pull_many(
+    inner: &Arc<Inner>,
+    peer: NodeId,
+    keyspace: KeyspaceId,
+    vnodes: &[VnodeId],
+) -> Result<(), PullError> {
+    let mut left: BTreeMap<VnodeId, VnodeClock> = vnodes
+        .iter()
+        .map(|&vnode| (vnode, VnodeClock::clone(&inner.store.clock(keyspace, vnode))))
+        .collect();
+    while !left.is_empty() {
+        let asked = left.len();
+        let vnodes = left.iter().map(|(vnode, clock)| (*vnode, clock.clone())).collect();
+        let request = PullMany { keyspace, vnodes, max_bytes: PAGE_BYTES };
+        let body = PeerBody::Repair(RepairRequest::PullMany(request));
+        let answer = inner.ask(peer, Class::Background, None, body, PAGE_TIMEOUT_MS).await;
+        let PulledPages { covered, pages } = told(answer)?;
+        left.retain(|vnode, _| !covered.contains(vnode));
+        for (vnode, page) in pages {
+            if let Some(own) = left.remove(&vnode) {
+                inner.note_lag(peer, &page, &own);
+                let pulled = go_on(inner, peer, keyspace, vnode, (own, page)).await?;
+                inner.peers.pulled(peer, pulled.rows);
+            }
+        }
+        if left.len() == asked {
+            return Err(PullError::NoProgress { page: 1 });
+        }
+    }
+    Ok(())
+}
+
+fn told(answer: Result<PeerBody, Lost>) -> Result<PulledPages, PullError> {
+    match answer {
+        Ok(PeerBody::RepairReply(RepairReply::Pages(pages))) => Ok(pages),
+        Ok(PeerBody::RepairReply(RepairReply::Refused(why))) => Err(PullError::Refused(why)),
+        Ok(_) => Err(PullError::Refused("answered something else".to_owned())),
+        Err(Lost::Late) => Err(PullError::Timeout { page: 1, timeout_ms: PAGE_TIMEOUT_MS }),
+        Err(Lost::Down | Lost::NotSent) => Err(PullError::PeerDown),
+    }
+}
+
+/// Runs a session whose first page is here, and the clock that it was asked for with.
+async fn go_on(
     inner: &Arc<Inner>,
     peer: NodeId,
     keyspace: KeyspaceId,
     vnode: VnodeId,
+    (own, page): (VnodeClock, PullPage),
 ) -> Result<Pulled, PullError> {
-    let own = (*inner.store.clock(keyspace, vnode)).clone();
     let options = PullOptions {
         keyspace,
         vnode,
@@ -36,7 +83,18 @@ pub(super) async fn pull(
         page_timeout_ms: PAGE_TIMEOUT_MS,
     };
     let mut actions = Vec::new();
-    let mut session = PullSession::start(options, own, inner.host.now(), &mut actions);
+    let session = PullSession::with_page(options, own, page, inner.host.now(), &mut actions);
+    run(inner, peer, session, actions).await
+}
+
+/// Runs a session to its end.
+async fn run(
+    inner: &Arc<Inner>,
+    peer: NodeId,
+    mut session: PullSession,
+    mut actions: Vec<PullAction>,
+) -> Result<Pulled, PullError> {
+    let PullOptions { keyspace, vnode, .. } = *session.options();
     loop {
         let Some(action) = actions.pop() else { return Err(PullError::PeerDown) };
         let event = match action {
@@ -47,7 +105,7 @@ pub(super) async fn pull(
                 };
                 joined_event(inner.off_thread(join).await)
             }
-            PullAction::JoinClock { clock, standing: _, own_entries: _ } => {
+            PullAction::JoinClock { clock, own_entries: _, standing: _ } => {
                 let join = move |inner: &Arc<Inner>| {
                     inner.store.join_clock(keyspace, vnode, &clock).map_err(|e| e.to_string())
                 };
@@ -64,7 +122,7 @@ async fn ask_page(inner: &Arc<Inner>, peer: NodeId, request: PullRequest) -> Pul
     let body = PeerBody::Repair(RepairRequest::Pull(request));
     match inner.ask(peer, Class::Background, None, body, PAGE_TIMEOUT_MS).await {
         Ok(PeerBody::RepairReply(RepairReply::Page(page))) => {
-            inner.peers.lag(peer, page.clock.beyond(&own).len(), own.beyond(&page.clock).len());
+            inner.note_lag(peer, &page, &own);
             PullEvent::PageArrived(page)
         }
         Ok(PeerBody::RepairReply(RepairReply::Refused(why))) => PullEvent::Refused(why),
@@ -83,6 +141,10 @@ fn joined_event(joined: Result<Result<(), String>, GivenUp>) -> PullEvent {
 }
 
 impl Inner {
+    fn note_lag(&self, peer: NodeId, page: &PullPage, own: &VnodeClock) {
+        self.peers.lag(peer, page.clock.beyond(own).len(), own.beyond(&page.clock).len());
+    }
+
     fn join_rows(
         &self,
         keyspace: KeyspaceId,

@@ -11,7 +11,7 @@ use meridian_repair::message::{
     RepairRequest,
 };
 use meridian_store::{PULL_ROWS_EXAMINED, StoreError, VnodePage};
-use meridian_types::{KeyspaceId, NodeId};
+use meridian_types::{KeyspaceId, NodeId, VnodeId};
 use meridian_wire::replica::PeerBody;
 
 use super::PAGE_BYTES;
@@ -35,7 +35,10 @@ impl Inner {
                     inner.compare_clocks(asker.node, keyspace, digest)
                 }
                 RepairRequest::Pull(request) => inner.serve_pull(&request),
-                RepairRequest::PullMany(request) => inner.serve_pulls(&request),
+                RepairRequest::PullMany(request) => {
+                    inner.note_behind(asker.node, &request);
+                    inner.serve_pulls(&request)
+                }
                 RepairRequest::Evidence { keyspace, layout: _, vnodes } => {
                     inner.say_evidence(keyspace, &vnodes)
                 }
@@ -51,7 +54,11 @@ impl Inner {
         }
         let vnodes = self.shared_vnodes(keyspace, peer);
         let mine = self.store.clock_digests(keyspace, &vnodes);
-        if combined_digest(mine.iter().copied()) == digest {
+        let own = combined_digest(mine.iter().copied());
+        let same = own == digest;
+        let asked = AntiEntropyEvent::Asked { peer, keyspace, digest: own, same };
+        self.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(asked)));
+        if same {
             return RepairReply::Same { unsound: Vec::new() };
         }
         RepairReply::Differs { digests: mine, unsound: Vec::new() }
@@ -64,6 +71,19 @@ impl Inner {
         match self.store.pull_page(*keyspace, *vnode, clock, after, *full, bytes) {
             Ok(page) => RepairReply::Page(as_told(page)),
             Err(error) => self.no_page(&error),
+        }
+    }
+
+    /// What a peer asks for says what it has: there may be something in it that is missing here.
+    fn note_behind(&self, peer: NodeId, request: &PullMany) {
+        let PullMany { keyspace, vnodes, .. } = request;
+        let lacks = |(vnode, theirs): &&(VnodeId, VnodeClock)| {
+            !theirs.is_covered_by(&self.store.clock(*keyspace, *vnode))
+        };
+        let vnodes: Vec<_> = vnodes.iter().filter(lacks).map(|(vnode, _)| *vnode).collect();
+        if !vnodes.is_empty() {
+            let behind = AntiEntropyEvent::Behind { peer, keyspace: *keyspace, vnodes };
+            self.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(behind)));
         }
     }
 
