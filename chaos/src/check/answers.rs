@@ -97,7 +97,8 @@ fn enough_have_it(
     let mut holders: BTreeSet<NodeId> = BTreeSet::new();
     for mint in write.dots.iter().filter_map(|dot| oracle.mint(write.key, *dot)) {
         holders.insert(mint.dot.actor.node);
-        holders.extend(mint.acks.iter().filter(|(_, acked)| **acked <= at).map(|(node, _)| *node));
+        let by_then = |acks: &[Micros]| acks.iter().any(|acked| *acked <= at);
+        holders.extend(mint.acks.iter().filter(|(_, a)| by_then(a)).map(|(node, _)| *node));
     }
     let by_dc = oracle.setting().replicas_by_dc(write.key);
     let need = Need::of(one.level, one.dc, &by_dc);

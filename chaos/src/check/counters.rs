@@ -1,7 +1,10 @@
 //! A name is one write.
 //!
 //! Property (rules 3 and 11): (a) a dot names one write of one key, ever; (b) a reader is shown a
-//! write once, however often it was stored. Counted values wait for counters to exist.
+//! write once, however often it was stored; (c) a life of a node mints a write once, however often it
+//! is tried there. Counted values wait for counters to exist.
+//!
+//! Histories are far shorter than names are remembered, in time and in bytes.
 
 use std::collections::BTreeSet;
 
@@ -55,6 +58,21 @@ impl Invariant for Counters {
                 what: format!("{} is also a write of {}", reused.dot.dot, reused.other.0),
             });
         }
-        self.twice.take().map_or(Ok(Report { checked: self.reads, ..Report::default() }), Err)
+        for write in oracle.writes() {
+            let mut lives = BTreeSet::new();
+            let again = write.dots.iter().find(|dot| !lives.insert(dot.actor));
+            if let Some(dot) = again {
+                return Err(Violation {
+                    invariant: NAME,
+                    property: "a life mints a write once",
+                    key: Some(write.key),
+                    writes: vec![write.name],
+                    at: write.invoked(),
+                    what: format!("{dot} is its second dot there"),
+                });
+            }
+        }
+        let checked = self.reads + oracle.writes().count() as u64;
+        self.twice.take().map_or(Ok(Report { checked, ..Report::default() }), Err)
     }
 }

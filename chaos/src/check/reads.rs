@@ -60,10 +60,12 @@ pub(super) enum Sight {
     Missed(String),
 }
 
-pub(super) fn sight(oracle: &Oracle, read: &Read, write: &Write) -> Sight {
+/// `stamp` is that of the write as it was acknowledged or seen: a write that was retried elsewhere
+/// may have a dot with a higher one, which nobody promised anything of.
+pub(super) fn sight(oracle: &Oracle, read: &Read, write: &Write, stamp: Hlc) -> Sight {
     match oracle.setting().policy(read.key) {
         ConflictPolicy::Siblings => sight_of_sibling(oracle, read, write),
-        ConflictPolicy::Lww => sight_of_last(oracle, read, write),
+        ConflictPolicy::Lww => sight_of_last(oracle, read, write, stamp),
     }
 }
 
@@ -100,20 +102,14 @@ fn sight_of_sibling(oracle: &Oracle, read: &Read, write: &Write) -> Sight {
     }
 }
 
-fn sight_of_last(oracle: &Oracle, read: &Read, write: &Write) -> Sight {
-    let stamp = stamp_of(oracle, write);
+fn sight_of_last(oracle: &Oracle, read: &Read, write: &Write, stamp: Hlc) -> Sight {
     let shown = read.seen.values.iter().map(|(_, stamp)| *stamp).max();
-    match (shown, stamp) {
-        (_, None) => Sight::Excused("nobody saw the write's stamp"),
-        (Some(shown), Some(stamp)) if shown >= stamp => Sight::Seen,
-        (Some(shown), Some(stamp)) => {
-            Sight::Missed(format!("it shows stamp {shown:?}, the write has {stamp:?}"))
-        }
-        (None, Some(_)) if write.is_delete() => Sight::Seen,
-        (None, Some(_)) if ends_by_itself(oracle, write) => {
-            Sight::Excused("the value may have expired")
-        }
-        (None, Some(stamp)) => {
+    match shown {
+        Some(shown) if shown >= stamp => Sight::Seen,
+        Some(shown) => Sight::Missed(format!("it shows stamp {shown:?}, the write has {stamp:?}")),
+        None if write.is_delete() => Sight::Seen,
+        None if ends_by_itself(oracle, write) => Sight::Excused("the value may have expired"),
+        None => {
             let ends = |by: &Write| {
                 let ends = by.is_delete() || ends_by_itself(oracle, by);
                 ends && by.may_exist() && by.invoked() <= read.returned
@@ -128,6 +124,7 @@ fn sight_of_last(oracle: &Oracle, read: &Read, write: &Write) -> Sight {
     }
 }
 
+/// The highest that it may have.
 fn stamp_of(oracle: &Oracle, write: &Write) -> Option<Hlc> {
     let minted = write.dots.iter().filter_map(|dot| oracle.mint(write.key, *dot));
     minted.map(|mint| mint.stamp).chain(write.acked().map(|(_, _, stamp)| stamp)).max()

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use meridian_types::{ConsistencyLevel, DcId};
+use meridian_types::{ConsistencyLevel, DcId, Hlc};
 
 use super::reads::{Read, Reads, Sight, sight};
 use super::{Invariant, Report, Violation};
@@ -91,13 +91,13 @@ impl Invariant for Regular {
         let mut report = Report::default();
         for read in self.reads.done() {
             for write in oracle.writes_of(read.key) {
-                let Some((ack, at, _)) = write.acked() else { continue };
+                let Some((ack, at, stamp)) = write.acked() else { continue };
                 let levels = ((ack.level, ack.dc), (read.level, read.dc));
                 if at >= read.invoked || !self.scope.has(oracle, read.key, levels.0, levels.1) {
                     continue;
                 }
                 report.checked += 1;
-                match sight(oracle, read, write) {
+                match sight(oracle, read, write, stamp) {
                     Sight::Seen => {}
                     Sight::Excused(why) => report.excuse(why),
                     Sight::Missed(_) if oracle.write_may_be_lost(write) => {
@@ -129,15 +129,16 @@ impl Monotonic {
     }
 
     /// What was shown when first, at which level.
-    fn shown(&self) -> BTreeMap<Key, BTreeMap<(WriteName, Level), Micros>> {
+    fn shown(&self) -> BTreeMap<Key, BTreeMap<(WriteName, Hlc, Level), Micros>> {
         let mut shown: BTreeMap<Key, BTreeMap<_, Micros>> = BTreeMap::new();
         let repairing = self.reads.done().iter().filter(|read| {
             !matches!(read.level, ConsistencyLevel::One | ConsistencyLevel::LocalOne)
         });
         for read in repairing {
-            for (write, _) in &read.seen.values {
+            for (write, stamp) in &read.seen.values {
                 let of_key = shown.entry(read.key).or_default();
-                let first = of_key.entry((*write, (read.level, read.dc))).or_insert(read.returned);
+                let what = (*write, *stamp, (read.level, read.dc));
+                let first = of_key.entry(what).or_insert(read.returned);
                 *first = read.returned.min(*first);
             }
         }
@@ -158,7 +159,7 @@ impl Invariant for Monotonic {
         let mut report = Report::default();
         let shown = self.shown();
         for read in self.reads.done() {
-            for ((name, level), at) in shown.get(&read.key).into_iter().flatten() {
+            for ((name, stamp, level), at) in shown.get(&read.key).into_iter().flatten() {
                 let Some(write) = oracle.write(*name) else { continue };
                 let here = (read.level, read.dc);
                 if *at >= read.invoked || !self.scope.has(oracle, read.key, *level, here) {
@@ -168,7 +169,7 @@ impl Invariant for Monotonic {
                 let by_dc = oracle.setting().replicas_by_dc(read.key);
                 let holders = Need::of(level.0, level.1, &by_dc).total;
                 let mut dots = write.dots.iter();
-                match sight(oracle, read, write) {
+                match sight(oracle, read, write, *stamp) {
                     Sight::Seen => {}
                     Sight::Excused(why) => report.excuse(why),
                     Sight::Missed(_)

@@ -234,6 +234,25 @@ fn a_dot_names_one_write_and_a_write_is_shown_once() {
     let mut reused = overwritten(SIBLINGS);
     reused.wrote(3, PUT, dot(1, 1), &[]);
     assert_eq!(judge("counters", &reused, &Final::default()), Err("a dot names one write"));
+    let mut forgotten = overwritten(SIBLINGS);
+    forgotten.minted(1, dot(2, 1), 1, &[]);
+    holds("counters", &forgotten, &Final::default());
+    forgotten.minted(1, dot(1, 3), 1, &[]);
+    assert_eq!(judge("counters", &forgotten, &Final::default()), Err("a life mints a write once"));
+}
+
+#[test]
+fn of_a_write_that_was_retried_elsewhere_the_dot_counts_that_was_promised() {
+    let mut history = History::of(LWW);
+    history.wrote(1, PUT, dot(1, 1), &[]);
+    history.minted(1, dot(2, 1), 9, &[]);
+    history.read(L::Quorum, &[1], None);
+    history.wrote(5, PUT, dot(3, 1), &[]);
+    history.read(L::Quorum, &[5], None);
+    holds("regular", &history, &Final::default());
+    holds("monotonic", &history, &Final::default());
+    history.read(L::Quorum, &[1], None);
+    assert!(judge("monotonic", &history, &Final::default()).is_err());
 }
 
 #[test]

@@ -129,8 +129,8 @@ pub struct Mint {
     pub context: Option<Context>,
     /// When it was first seen on the wire.
     pub on_wire: Option<Micros>,
-    /// The replicas that told a coordinator that they have it, and when first.
-    pub acks: BTreeMap<NodeId, Micros>,
+    /// The replicas that told a coordinator that they have it, and when.
+    pub acks: BTreeMap<NodeId, Vec<Micros>>,
 }
 
 /// A dot that names two writes.

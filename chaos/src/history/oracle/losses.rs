@@ -38,9 +38,13 @@ impl Oracle {
         if loss.cause != LossCause::Crash {
             return true;
         }
-        let Some(told) = self.mint(key, dot).and_then(|mint| told_by(mint, loss.node)) else {
-            return true;
-        };
+        // A node that had lost it before, and got it again, is held to what it told since.
+        let before = self.place(key, dot).and_then(|place| {
+            let earlier = |l: &&Loss| l.node == loss.node && l.since < loss.since;
+            self.losses_of(place).filter(earlier).map(|earlier| earlier.since).max()
+        });
+        let told = self.mint(key, dot).and_then(|mint| told_by(mint, loss.node, before));
+        let Some(told) = told else { return true };
         match self.setting.sync {
             _ if told > loss.since => true,
             SyncPromise::Always => false,
@@ -81,9 +85,10 @@ impl Oracle {
     }
 }
 
-/// When a node first told anybody that it has a dot: the one that minted it, by sending it.
-fn told_by(mint: &Mint, node: NodeId) -> Option<Micros> {
+/// When a node first told anybody, after some time, that it has a dot: the one that minted it, by
+/// sending it.
+fn told_by(mint: &Mint, node: NodeId, after: Option<Micros>) -> Option<Micros> {
     let own = mint.on_wire.filter(|_| mint.dot.actor.node == node);
-    let ack = mint.acks.get(&node).copied();
-    own.into_iter().chain(ack).min()
+    let acks = mint.acks.get(&node).into_iter().flatten().copied();
+    own.into_iter().chain(acks).filter(|told| after.is_none_or(|after| *told > after)).min()
 }

@@ -308,7 +308,7 @@ impl Oracle {
         self.acks_are_told = true;
         let place = self.place(key, dot);
         if let Some(mint) = place.and_then(|place| self.minted.get_mut(&place)) {
-            mint.acks.entry(node).or_insert(at);
+            mint.acks.entry(node).or_default().push(at);
         }
     }
 

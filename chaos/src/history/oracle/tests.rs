@@ -67,6 +67,32 @@ fn a_crash_may_take_back_what_is_young_and_nothing_that_was_synced() {
 }
 
 #[test]
+fn a_node_that_got_back_what_it_had_lost_is_held_to_what_it_told_since() {
+    let mut history = History::of(SIBLINGS);
+    history.setting = setting(SyncPromise::Within(Micros::from_millis(5)));
+    history.wrote(1, PUT, dot(1, 1), &[]);
+    history.lost(2, LossCause::Crash, &[dot(1, 1)]);
+    for _ in 0..10 {
+        history.read(L::One, &[], None);
+    }
+    let permitted = |history: &History| {
+        let oracle = history.oracle(&Final::default());
+        oracle.losses().iter().all(|loss| oracle.is_permitted(loss, SIBLINGS, dot(1, 1)))
+    };
+    let mut again = History::of(SIBLINGS);
+    (again.setting, again.told) = (Arc::clone(&history.setting), history.told.clone());
+    again.acked(2, dot(1, 1));
+    again.lost(2, LossCause::Crash, &[dot(1, 1)]);
+    assert!(permitted(&again), "it is young again");
+    history.acked(2, dot(1, 1));
+    for _ in 0..10 {
+        history.read(L::One, &[], None);
+    }
+    history.lost(2, LossCause::Crash, &[dot(1, 1)]);
+    assert!(!permitted(&history));
+}
+
+#[test]
 fn a_quorum_write_may_be_lost_when_a_quorum_has_lost_it() {
     let mut history = History::of(SIBLINGS);
     history.wrote(1, PUT, dot(1, 1), &[]);

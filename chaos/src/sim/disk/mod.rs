@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use meridian_store::MemMetadata;
 use meridian_types::{Mutation, broken};
-use meridian_vfs::{CrashChoice, FaultFs, Fs, MemFs, SyncMoment};
+use meridian_vfs::{CrashChoice, FaultFs, Fs, MemFs, SyncMoment, read_all};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -131,17 +131,18 @@ impl Content {
 }
 
 /// Bytes that a broken disk forgets although they were synced: a few writes.
-const FORGOTTEN_BYTES: u64 = 400;
+const FORGOTTEN_BYTES: usize = 400;
 
 /// What no disk may do: the end of the log goes, synced or not.
 fn drop_tail(data: &MemFs) {
     let mut files = data.files();
     files.retain(|(path, _)| Rot::Log.is_of(path));
-    if let Some((path, len)) = files.pop() {
-        let left = usize::try_from(len.saturating_sub(FORGOTTEN_BYTES)).unwrap_or(0);
-        // A file that is gone has no end.
-        drop(data.truncate(&path, left));
-    }
+    let Some((path, _)) = files.pop() else { return };
+    // Behind what was written there may be room.
+    let bytes = read_all(data, &path).unwrap_or_default();
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    // A file that is gone has no end.
+    drop(data.truncate(&path, end.saturating_sub(FORGOTTEN_BYTES)));
 }
 
 /// See the module.

@@ -273,7 +273,10 @@ impl PutMachine {
         let minted = minted.map(|entry| PutDone { dot: entry.dot, stamp: entry.stamp });
         match (self.tally.verdict(), minted) {
             (Verdict::Met, Some(done)) => self.reply(Ok(done), out),
-            (Verdict::Unreachable, Some(done)) if broken(Mutation::SuccessWithoutQuorum) => {
+            (verdict, Some(done))
+                if broken(Mutation::SuccessWithoutQuorum)
+                    && (verdict == Verdict::Unreachable || now >= self.timing.deadline) =>
+            {
                 self.reply(Ok(done), out);
             }
             // While the leader still mints, the replicas may come back before anything is sent.
