@@ -41,3 +41,19 @@ fn a_replay_does_the_same_also_of_a_part() {
     assert_ne!(hashes[0], hashes[1]);
     assert_ne!(hashes[0], run(&case("mixed", 2)).trace_hash);
 }
+
+/// What seeds found once stays mended.
+#[test]
+fn pinned_seeds_end_as_their_scenario_expects() {
+    for scenario in scenario::shipped() {
+        let scenario = Arc::new(scenario.unwrap());
+        for seed in &scenario.pinned {
+            let case = Case::whole(Arc::clone(&scenario), &scenario.name, *seed);
+            match (run(&case).verdict, scenario.expect.violation) {
+                (Verdict::Pass, None) => {}
+                (Verdict::Fail(violation), Some(expected)) if violation.invariant == expected => {}
+                (verdict, _) => panic!("{}: {verdict:?}", case.replay()),
+            }
+        }
+    }
+}
