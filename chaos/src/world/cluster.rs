@@ -157,6 +157,7 @@ impl Cluster {
             limits: Limits::DEFAULT,
             store: self.options.clone(),
             hints: self.hints,
+            session: meridian_runtime::SessionLimits::default(),
             placements: Arc::clone(&self.placements),
         }
     }

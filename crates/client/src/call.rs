@@ -1,14 +1,16 @@
 //! One request to one node.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use meridian_service::{Effect, Outcome, Request};
+use bytes::Bytes;
+use meridian_service::{Effect, InSession, Outcome, Request, SessionOutcome};
 use meridian_types::RequestId;
-use meridian_wire::client::{Malformed, REQUEST_ID, error_of};
+use meridian_wire::client::{Malformed, REQUEST_ID, SESSION, error_of};
 use meridian_wire::v1::admin_client::AdminClient;
 use meridian_wire::v1::kv_client::KvClient;
 use meridian_wire::{v1, why};
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, BinaryMetadataValue, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -39,6 +41,14 @@ pub(crate) struct Envelope<'a> {
     pub(crate) timeout: Duration,
     pub(crate) authorization: Option<&'a MetadataValue<Ascii>>,
     pub(crate) answer_bytes: usize,
+    pub(crate) session: Option<&'a SessionCall>,
+}
+
+/// A session while one of its requests is asked.
+pub(crate) struct SessionCall {
+    tokens: Vec<Bytes>,
+    /// The one that came with the answer.
+    token: Mutex<Option<Bytes>>,
 }
 
 impl Envelope<'_> {
@@ -51,11 +61,45 @@ impl Envelope<'_> {
         if let Some(authorization) = self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
         }
+        if let Some(session) = self.session {
+            let mut add = |token: &[u8]| {
+                request.metadata_mut().append_bin(SESSION, BinaryMetadataValue::from_bytes(token))
+            };
+            if session.tokens.is_empty() {
+                add(b"");
+            }
+            session.tokens.iter().for_each(|token| {
+                add(token);
+            });
+        }
         request
     }
 
-    /// Asks a node.
+    /// What is answered; the session's token is kept.
+    fn answered<M>(&self, response: tonic::Response<M>) -> M {
+        if let Some(session) = self.session {
+            let token =
+                response.metadata().get_bin(SESSION).and_then(|value| value.to_bytes().ok());
+            *session.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        }
+        response.into_inner()
+    }
+
+    /// Asks a node, as part of a session where the request is.
     pub(crate) async fn ask(&self, channel: Channel, request: Request) -> Result<Outcome, Failure> {
+        let Request::InSession(InSession { tokens, request }) = request else {
+            return self.ask_one(channel, request).await;
+        };
+        let session = SessionCall { tokens, token: Mutex::default() };
+        let inside = Envelope { session: Some(&session), ..*self };
+        let outcome = Box::new(inside.ask_one(channel, *request).await?);
+        match session.token.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(token) => Ok(Outcome::InSession(SessionOutcome { token, outcome })),
+            None => Err(Failure::Malformed(Malformed { what: "session" })),
+        }
+    }
+
+    async fn ask_one(&self, channel: Channel, request: Request) -> Result<Outcome, Failure> {
         match request {
             Request::Get(_)
             | Request::Put(_)
@@ -74,25 +118,29 @@ impl Envelope<'_> {
             .max_decoding_message_size(self.answer_bytes)
             .max_encoding_message_size(usize::MAX);
         Ok(match request {
-            Request::Get(get) => Outcome::Got(kv.get(self.around(get)).await?.into_inner().into()),
-            Request::Put(put) => Outcome::Put(kv.put(self.around(put)).await?.into_inner().into()),
+            Request::Get(get) => {
+                Outcome::Got(self.answered(kv.get(self.around(get)).await?).into())
+            }
+            Request::Put(put) => {
+                Outcome::Put(self.answered(kv.put(self.around(put)).await?).into())
+            }
             Request::Delete(delete) => {
-                Outcome::Put(kv.delete(self.around(delete)).await?.into_inner().into())
+                Outcome::Put(self.answered(kv.delete(self.around(delete)).await?).into())
             }
             Request::Touch(touch) => {
-                Outcome::Touched(kv.touch(self.around(touch)).await?.into_inner().into())
+                Outcome::Touched(self.answered(kv.touch(self.around(touch)).await?).into())
             }
             Request::MultiGet(get) => {
-                Outcome::MultiGot(kv.multi_get(self.around(get)).await?.into_inner().try_into()?)
+                Outcome::MultiGot(self.answered(kv.multi_get(self.around(get)).await?).try_into()?)
             }
             Request::Batch(batch) => {
-                Outcome::Batch(kv.batch(self.around(batch)).await?.into_inner().try_into()?)
+                Outcome::Batch(self.answered(kv.batch(self.around(batch)).await?).try_into()?)
             }
             Request::Scan(scan) => {
-                Outcome::Page(kv.scan(self.around(scan)).await?.into_inner().into())
+                Outcome::Page(self.answered(kv.scan(self.around(scan)).await?).into())
             }
             Request::Replicas(get) => {
-                Outcome::Replicas(kv.replicas(self.around(get)).await?.into_inner().try_into()?)
+                Outcome::Replicas(self.answered(kv.replicas(self.around(get)).await?).try_into()?)
             }
             _ => return Err(Failure::Malformed(Malformed { what: "kind of request" })),
         })

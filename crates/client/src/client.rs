@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use meridian_service::{
     Batch, BatchOutcome, ClusterView, CreateKeyspace, CreateTable, Delete, Effect, Get, GetOutcome,
-    MultiGet, Outcome, Put, PutOutcome, ReplicaRow, Request, RequestError, Scan, ScanOutcome,
-    TableView, Touch, TouchOutcome,
+    InSession, MultiGet, Outcome, Put, PutOutcome, ReplicaRow, Request, RequestError, Scan,
+    ScanOutcome, SessionOutcome, TableView, Touch, TouchOutcome,
 };
 use meridian_types::{ConsistencyLevel, KeyspaceDef, RequestId, TableDef, TableName, WriteId};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,12 +17,15 @@ use uuid::Uuid;
 use crate::call::{Envelope, error_from};
 use crate::endpoints::Endpoints;
 use crate::retry::{Next, after};
+use crate::session::{Kept, Session, is_part};
 use crate::{ClientError, ClientOptions, Table};
 
 /// A client of a cluster. Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// The session that its calls are part of.
+    session: Option<Arc<Kept>>,
 }
 
 struct Inner {
@@ -85,7 +89,8 @@ impl Client {
             value.set_sensitive(true);
             value
         });
-        Ok(Self { inner: Arc::new(Inner { options, endpoints, authorization }) })
+        let inner = Arc::new(Inner { options, endpoints, authorization });
+        Ok(Self { inner, session: None })
     }
 
     /// Sends a request, as often as it takes and may: see the module's *Failures*.
@@ -95,7 +100,41 @@ impl Client {
     /// # Errors
     /// The last attempt's error; an earlier one's where that alone may have written something.
     pub async fn call(&self, request: Request) -> Result<Outcome, ClientError> {
-        let request = with_write_ids(request);
+        let Some(session) = self.session.as_ref().filter(|_| is_part(&request)) else {
+            return self.call_once(request).await;
+        };
+        // Never closed, so there is room when those before have ended.
+        let room = session.room.acquire().await;
+        let tokens = session.tokens();
+        let inside = InSession { tokens: tokens.clone(), request: Box::new(request) };
+        let outcome = self.call_once(Request::InSession(inside)).await?;
+        let Outcome::InSession(SessionOutcome { token, outcome }) = outcome else {
+            return Err(self.other_kind());
+        };
+        session.answered(&tokens, token);
+        drop(room);
+        Ok(*outcome)
+    }
+
+    /// A new session. See [`Session`].
+    #[must_use]
+    pub fn session(&self) -> Session {
+        self.session_from(Vec::new())
+    }
+
+    /// A session that goes on where another had come: with its [`Session::tokens`].
+    #[must_use]
+    pub fn session_from(&self, tokens: Vec<Bytes>) -> Session {
+        let session = Some(Kept::new(tokens));
+        Session::new(Self { inner: Arc::clone(&self.inner), session })
+    }
+
+    pub(crate) fn session_tokens(&self) -> Vec<Bytes> {
+        self.session.as_ref().map(|session| session.tokens()).unwrap_or_default()
+    }
+
+    async fn call_once(&self, mut request: Request) -> Result<Outcome, ClientError> {
+        name_writes(&mut request);
         let id = RequestId(Uuid::now_v7());
         let Inner { options, endpoints, .. } = &*self.inner;
         let deadline = Instant::now() + options.timeout;
@@ -152,6 +191,7 @@ impl Client {
             timeout: time,
             authorization: authorization.as_ref(),
             answer_bytes: options.answer_bytes,
+            session: None,
         };
         let call = timeout(time, envelope.ask(channel, request.clone())).await;
         let failed = match call {
@@ -253,15 +293,15 @@ fn worst(unknown: Option<ClientError>, last: ClientError) -> ClientError {
 }
 
 /// Names every write that has no name yet.
-fn with_write_ids(mut request: Request) -> Request {
+fn name_writes(request: &mut Request) {
     let name = |id: &mut Option<WriteId>| {
         id.get_or_insert_with(|| WriteId(Uuid::now_v7()));
     };
-    match &mut request {
+    match request {
         Request::Put(put) => name(&mut put.item.write_id),
         Request::Delete(delete) => name(&mut delete.write_id),
         Request::Batch(batch) => batch.items.iter_mut().for_each(|item| name(&mut item.write_id)),
+        Request::InSession(inside) => name_writes(&mut inside.request),
         _ => {}
     }
-    request
 }

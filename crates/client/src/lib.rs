@@ -42,6 +42,22 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Sessions
+//!
+//! What one user does is seen by that user, whichever node serves it, at every level:
+//!
+//! ```no_run
+//! # async fn example(client: meridian_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+//! use meridian_client::ConsistencyLevel;
+//!
+//! let ann = client.session();
+//! let profiles = ann.table("shop.profiles")?.at(ConsistencyLevel::One);
+//! profiles.put("ann", "likes tea").await?;
+//! // On another node, in another datacenter: what was written, or what came after it.
+//! let profile = profiles.get("ann").await?;
+//! # Ok(()) }
+//! ```
+//!
 //! # Failures
 //!
 //! A node that does not answer is left for another one; what a node refuses for now is tried again,
@@ -59,11 +75,13 @@ mod endpoints;
 mod error;
 mod options;
 mod retry;
+mod session;
 mod table;
 
 pub use client::Client;
 pub use error::ClientError;
 pub use options::{ClientOptions, Password};
+pub use session::Session;
 pub use table::{Pages, Resolved, Scanning, Table};
 
 pub use meridian_service::{

@@ -24,6 +24,7 @@ pub(crate) fn writes(request: &Request) -> bool {
         | Request::Batch(_)
         | Request::CreateKeyspace(_)
         | Request::CreateTable(_) => true,
+        Request::InSession(inside) => writes(&inside.request),
         Request::Get(_)
         | Request::MultiGet(_)
         | Request::Scan(_)
@@ -44,6 +45,7 @@ fn is_repeatable(request: &Request) -> bool {
         Request::Put(put) => put.condition.is_none(),
         Request::Delete(delete) => !delete.report_existed,
         Request::Batch(_) => true,
+        Request::InSession(inside) => is_repeatable(&inside.request),
         other => !writes(other),
     }
 }

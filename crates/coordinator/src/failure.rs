@@ -50,6 +50,9 @@ impl Failure {
         let acks = tally.report(topology, write);
         match cause {
             Cause::Silence => RequestError::Timeout { level, acks, write },
+            Cause::Refused { refusal: Refusal::Behind, .. } if !write => {
+                RequestError::SessionBehind { level }
+            }
             Cause::Refused { node, refusal } => {
                 let why = format!("{}: {refusal}", node_name(topology, node));
                 RequestError::Failed { level, acks, why, write }

@@ -24,6 +24,9 @@ pub enum ReplicaRequest {
         class: ReadClass,
         /// The layout that the request was planned with.
         epoch: Epoch,
+        /// What the reader's session has seen of the vnode. A replica whose clock lacks some of it
+        /// waits a little, and then refuses: [`Refusal::Behind`].
+        seen: Option<Context>,
     },
     /// Join a version of a row: read repair.
     Join {
@@ -171,6 +174,8 @@ pub struct PageRequest {
     pub kind: ReadKind,
     /// What the scan waits for, as for reads of one row.
     pub class: ReadClass,
+    /// What the reader's session has seen of vnodes of this run; see [`ReplicaRequest::Read`].
+    pub seen: Vec<(VnodeId, Context)>,
 }
 
 /// From a replica to a coordinator.
@@ -271,6 +276,9 @@ pub enum Refusal {
     /// read like this one (rule 10).
     #[error("it makes good what it may have lost, and does not answer such reads until then")]
     Rebuilding,
+    /// The replica lacks something that the session has seen. Nothing was changed.
+    #[error("it does not have everything yet that the session has seen")]
+    Behind,
     /// The replica cannot read the request.
     #[error("malformed: {0}")]
     Malformed(String),

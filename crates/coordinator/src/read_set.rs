@@ -146,6 +146,14 @@ impl ReadSet {
         self.top_up(asks);
     }
 
+    /// Asks the nearest spare for the row beyond what the level needs; whether there was one.
+    pub(crate) fn ask_another(&mut self, asks: &mut Asks) -> bool {
+        let spare = |reader: &Reader| reader.state == ReaderState::Spare && !reader.lost;
+        let Some(at) = self.readers.iter().position(spare) else { return false };
+        self.ask(at, ReadKind::Data, asks);
+        true
+    }
+
     /// Whether anybody who was asked has not answered.
     pub(crate) fn is_waiting(&self) -> bool {
         self.readers.iter().any(|reader| matches!(reader.state, ReaderState::Asked(_)))

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use meridian_types::{Millis, TableId};
 
 use crate::{
-    ConflictPolicy, Context, ContextToken, Delta, DotSet, Row, TokenKey, TokenScope, VnodeClock,
+    ConflictPolicy, Context, ContextToken, Delta, DotSet, Row, Session, SessionToken, TokenKey,
+    TokenScope, VnodeClock,
 };
 
 /// A decoder's body.
 pub type Body = fn(&[u8]);
 
 /// All of them, by the names that the fuzz targets have.
-pub const BODIES: [(&str, Body); 3] = [("dots", dots), ("row", row), ("token", token)];
+pub const BODIES: [(&str, Body); 4] =
+    [("dots", dots), ("row", row), ("session", session), ("token", token)];
 
 /// Clocks, contexts and sets of dots: their bytes are alike.
 pub fn dots(bytes: &[u8]) {
@@ -61,6 +63,20 @@ pub fn row(bytes: &[u8]) {
     }
 }
 
+/// A session's token, without the code in the way and with it.
+pub fn session(bytes: &[u8]) {
+    let key = TokenKey::derive(b"golden");
+    if let Ok(session) = SessionToken::open(&key, bytes) {
+        assert_eq!(SessionToken::seal(&key, &session).as_bytes(), bytes);
+    }
+    if let Ok(session) = Session::decode(bytes) {
+        assert_eq!(session.body(), bytes);
+        let mut joined = session.clone();
+        joined.join(&session);
+        assert_eq!(joined, session, "a session joined with itself");
+    }
+}
+
 /// A client's token: whatever is accepted is what was given.
 pub fn token(bytes: &[u8]) {
     let (key, scope) =
@@ -82,12 +98,13 @@ mod tests {
     use super::*;
 
     /// Those of the golden tests: a clock of two actors, a row of two siblings, a delta with a
-    /// context, a token.
-    const SOUND: [&[u8]; 4] = [
+    /// context, a token, a session of two vnodes without its code.
+    const SOUND: [&[u8]; 5] = [
         b"\x01\x02\x02\0\0\0\0\0\0\0\xff\x01\xc7\x01\0\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x03\0\x03\x01\0\0\x01",
         b"\x01\x02\0\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x02\x01\xa0\xc4\x50\x6c\0\0\x05\x01v\x01\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x03\x01\xa0\xc4\x50\x6c\0\0\x05\0",
         b"\x31\x01\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x01\0\0\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x02\x01\xa0\xc4\x50\x6c\0\0\x05new",
         b"\x01\xac\x02\xbb\xea\x0d\x63\xa0\x51\x65\xe3\x01\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x01\0\0\x6f\x08\x6b\xa0\xc7\xa2\x30\xc1\xa1\x22\x7d\xf1\x5e\xf3\x50\x7a",
+        b"\x01\x02\x02\0\0\0\0\0\0\0\xff\xac\x02\x01\x23\x45\x67\x89\xab\xcd\xef\x02\x01\x07\x04\x00\x01\xc7\x01\0\x01\x01\0\0\x01\x03\x03\x01\x01\0\0\0",
     ];
 
     #[test]
@@ -101,6 +118,7 @@ mod tests {
         let (key, scope) =
             (TokenKey::derive(b"golden"), TokenScope { table: TableId(300), key: b"key" });
         assert!(ContextToken::open(&key, scope, SOUND[3]).is_ok());
+        assert!(Session::decode(SOUND[4]).is_ok_and(|session| session.len() == 2));
     }
 
     proptest! {

@@ -61,6 +61,7 @@ mod evidence;
 #[doc(hidden)]
 pub mod fuzzing;
 mod row;
+mod session;
 mod token;
 
 pub use clock::VnodeClock;
@@ -70,6 +71,7 @@ pub use dot::{Actor, Dot};
 pub use dotset::DotSet;
 pub use evidence::{Evidence, Promise};
 pub use row::{Coverage, Covers, Delta, Entry, Row, RowVersion};
+pub use session::{Demand, Session, SessionLimits, SessionToken, SessionTokenError};
 pub use token::{ContextToken, TokenError, TokenKey, TokenScope};
 
 pub use meridian_types::ConflictPolicy;

@@ -8,17 +8,28 @@ use crate::{Context, DotSet};
 
 const VERSION: u8 = 1;
 /// Bytes of the authentication code: BLAKE3's output cut to 128 bits.
-const MAC_BYTES: usize = 16;
+pub(crate) const MAC_BYTES: usize = 16;
 
 /// The cluster's secret that tokens are authenticated with. Every node has the same.
 #[derive(Clone)]
-pub struct TokenKey([u8; 32]);
+pub struct TokenKey {
+    context: [u8; 32],
+    session: [u8; 32],
+}
 
 impl TokenKey {
     /// Derives the key from the cluster's secret.
     #[must_use]
     pub fn derive(secret: &[u8]) -> Self {
-        Self(blake3::derive_key("meridian 2026 causal context token v1", secret))
+        Self {
+            context: blake3::derive_key("meridian 2026 causal context token v1", secret),
+            session: blake3::derive_key("meridian 2026 session token v1", secret),
+        }
+    }
+
+    /// The key of sessions: a context is no session, and no session a context.
+    pub(crate) fn session(&self) -> &[u8; 32] {
+        &self.session
     }
 }
 
@@ -130,7 +141,7 @@ impl ContextToken {
 /// The whole key goes into the code, not only its hash, so that a key with the same 64-bit hash
 /// does not open another key's token.
 fn mac(key: &TokenKey, scope: TokenScope<'_>, signed: &[u8]) -> [u8; MAC_BYTES] {
-    let mut hasher = blake3::Hasher::new_keyed(&key.0);
+    let mut hasher = blake3::Hasher::new_keyed(&key.context);
     hasher.update(&(signed.len() as u64).to_be_bytes());
     hasher.update(signed);
     hasher.update(scope.key);
@@ -140,6 +151,6 @@ fn mac(key: &TokenKey, scope: TokenScope<'_>, signed: &[u8]) -> [u8; MAC_BYTES] 
 }
 
 /// Compares without an early exit, so that the time taken does not tell where they differ.
-fn same(a: &[u8; MAC_BYTES], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8; MAC_BYTES], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
 }

@@ -144,6 +144,7 @@ fn node_options(options: &Options) -> Result<NodeOptions> {
             window_ms: u64::try_from(replication.hint_window.as_millis()).unwrap_or(u64::MAX),
             ..HintLimits::default()
         },
+        session: meridian_runtime::SessionLimits::default(),
         placements: Arc::default(),
     })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_coordinator::message::{ReadKind, ReplicaRequest};
+use meridian_coordinator::message::{ReadKind, Refusal, ReplicaRequest};
 use meridian_coordinator::{
     Failure, GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions, ReadPlan,
 };
@@ -28,6 +28,8 @@ pub(crate) struct ReadRow {
     pub(crate) row: RowKey,
     pub(crate) class: ReadClass,
     pub(crate) epoch: Epoch,
+    /// What the reader's session has seen of the vnode.
+    pub(crate) seen: Option<Arc<Context>>,
 }
 
 impl Inner {
@@ -41,6 +43,7 @@ impl Inner {
         key: Bytes,
         level: ConsistencyLevel,
         with_context: bool,
+        seen: Option<Arc<Context>>,
     ) -> Result<Waiting<GetAnswer>, RequestError> {
         let row = self.store.row_key(&table.def, key);
         let placement = &table.keyspace.placement;
@@ -56,10 +59,10 @@ impl Inner {
             hedge_at: self.options.hedge_after.map(|after| now.plus(millis(after))),
         };
         let mut actions = GetActions::new();
-        let machine = GetMachine::start(&plan, options, &mut actions);
+        let machine = GetMachine::start_in_session(&plan, options, seen.clone(), &mut actions);
         let mut get = Running::new(machine, call.id);
         let (class, epoch) = (ReadClass::of(level), epoch_of(placement, self.dc));
-        let target = ReadRow { row, class, epoch };
+        let target = ReadRow { row, class, epoch, seen };
         let number = self.exchanges.next_call();
         let actions = self.read_here(&mut get, &target, actions, now);
         if get.machine.is_done() {
@@ -87,13 +90,36 @@ impl Inner {
         let mut rest = GetActions::new();
         for action in actions {
             match action {
-                GetAction::Read { from, kind } if from == self.id => {
+                GetAction::Read { from, kind, covering }
+                    if from == self.id && !(covering && self.is_behind(target)) =>
+                {
                     get.machine.step(self.read_store(target, kind), now, &mut rest);
                 }
                 other => rest.push(other),
             }
         }
         rest
+    }
+
+    /// Whether this node lacks something that the reader's session has seen.
+    fn is_behind(&self, target: &ReadRow) -> bool {
+        let ReadRow { row, seen, .. } = target;
+        seen.as_ref().is_some_and(|seen| !self.store.has_seen(row.keyspace, row.vnode, seen))
+    }
+
+    /// Reads once this node has what the session has seen, or says that it is behind.
+    fn read_when_seen(self: &Arc<Self>, call: Call, target: ReadRow, kind: ReadKind) {
+        self.spawn(move |inner| async move {
+            let (from, until) = (inner.id, inner.session_wait());
+            let RowKey { keyspace, vnode, .. } = target.row;
+            let event = match &target.seen {
+                Some(seen) if !inner.wait_for_seen(keyspace, vnode, seen, until).await => {
+                    GetEvent::ReadRefused { from, refusal: Refusal::Behind }
+                }
+                _ => inner.read_store(&target, kind),
+            };
+            inner.step_get(call, event);
+        });
     }
 
     fn read_store(&self, target: &ReadRow, kind: ReadKind) -> GetEvent {
@@ -165,7 +191,9 @@ impl Inner {
             let mut next = GetActions::new();
             for action in actions {
                 let event = match action {
-                    GetAction::Read { from, kind } => self.read(call, get, target, from, kind),
+                    GetAction::Read { from, kind, covering } => {
+                        self.read(call, get, target, from, kind, covering)
+                    }
                     GetAction::Repair { to, version, coverage } => {
                         self.repair(call, get, target, to, version, coverage)
                     }
@@ -186,18 +214,24 @@ impl Inner {
 
     /// Reads here, or asks another replica; what is known at once comes back as an event.
     fn read(
-        &self,
+        self: &Arc<Self>,
         call: Call,
         get: &RunningGet,
         target: &ReadRow,
         from: NodeId,
         kind: ReadKind,
+        covering: bool,
     ) -> Option<GetEvent> {
         if from == self.id {
+            if covering && self.is_behind(target) {
+                self.read_when_seen(call, target.clone(), kind);
+                return None;
+            }
             return Some(self.read_store(target, kind));
         }
-        let ReadRow { row, class, epoch } = target.clone();
-        let request = ReplicaRequest::Read { row, kind, class, epoch };
+        let ReadRow { row, class, epoch, seen } = target.clone();
+        let seen = seen.filter(|_| covering).map(|seen| Context::clone(&seen));
+        let request = ReplicaRequest::Read { row, kind, class, epoch, seen };
         let message = crate::peer::encode(call, Some(get.trace), PeerBody::Request(request));
         let sent = self.send(from, Class::Foreground, message);
         sent.err().map(|_| GetEvent::SendRefused { to: from })

@@ -84,7 +84,7 @@ pub(crate) async fn keep(
     let now = inner.host.wall();
     let failed = |why: String| RequestError::Storage { why, effect: Effect::Unknown };
     let stamp = inner.store.tick(now).map_err(|error| failed(error.to_string()))?;
-    let LocalWrite { value, expires, context, write_id } = write;
+    let LocalWrite { value, expires, context, write_id, must_win: _ } = write;
     let (context, over_what_is_here) = match context {
         _ if broken(Mutation::IntentWithoutContext) => (Context::default(), false),
         WriteContext::None => (Context::default(), false),

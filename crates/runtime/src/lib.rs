@@ -45,12 +45,14 @@ mod placements;
 mod put;
 mod repair;
 mod serve;
+mod session;
 mod tasks;
 mod tokio_host;
 
 pub use error::{StartError, StopError};
 pub use figures::Condition;
 pub use host::{Host, Linker, Network};
+pub use meridian_crdt::SessionLimits;
 pub use node::Node;
 pub use options::NodeOptions;
 pub use parts::{Parts, Transport};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use meridian_crdt::SessionLimits;
 use meridian_store::{HintLimits, StoreOptions};
 use meridian_topology::{KeyspaceMap, Topology};
 use meridian_types::{Catalog, ConsistencyLevel, Limits, NodeId};
@@ -55,6 +56,8 @@ pub struct NodeOptions {
     pub store: StoreOptions,
     /// How much is kept for others.
     pub hints: HintLimits,
+    /// How much sessions remember exactly. All nodes should say the same.
+    pub session: SessionLimits,
     /// Shared by the nodes of one process. A process with one node gives it one of its own.
     pub placements: Arc<PlacementCache>,
 }

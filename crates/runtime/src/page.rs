@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meridian_coordinator::message::{PageRequest, ReplicaReply, ReplicaRequest};
+use meridian_coordinator::message::{PageRequest, Refusal, ReplicaReply, ReplicaRequest};
 use meridian_coordinator::page::{
     PageAction, PageActions, PageDone, PageEvent, PageMachine, PageTiming,
 };
@@ -124,6 +124,20 @@ impl Inner {
 
     /// A page reads many blocks, so also the node's own is read on a thread that may wait.
     fn read_own_page(self: &Arc<Self>, call: Call, request: PageRequest) {
+        if request.seen.is_empty() {
+            return self.read_own_page_now(call, request);
+        }
+        self.spawn(move |inner| async move {
+            if inner.wait_for_page(&request).await {
+                inner.read_own_page_now(call, request);
+            } else {
+                let (from, refusal) = (inner.id, Refusal::Behind);
+                inner.step_page(call, PageEvent::ReadRefused { from, refusal });
+            }
+        });
+    }
+
+    fn read_own_page_now(self: &Arc<Self>, call: Call, request: PageRequest) {
         self.block(move |inner| {
             let from = inner.id;
             let event = match inner.read_page(&request) {

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meridian_service::{CallContext, Effect, Outcome, PutItem, Request, RequestError, Service};
+use bytes::Bytes;
+use meridian_service::{
+    CallContext, Effect, InSession, Outcome, PutItem, Request, RequestError, Service,
+    SessionOutcome,
+};
 use meridian_telemetry::{Level, Operation, RequestResult, Requests, span};
 use meridian_types::{ConsistencyLevel, KeyError, RequestId};
 use tokio_util::task::TaskTracker;
@@ -14,6 +18,8 @@ use crate::{DoorLimits, DoorsOptions};
 
 /// Longest causal context, in bytes: one of a key with a hundred siblings has a few kilobytes.
 const MAX_CONTEXT_BYTES: usize = 64 << 10;
+/// Longest session token, in bytes: nodes give shorter ones.
+const MAX_SESSION_BYTES: usize = 16 << 10;
 /// Longest cursor, in bytes: a cursor names a position and perhaps a key.
 const MAX_CURSOR_BYTES: usize = 8 << 10;
 
@@ -119,6 +125,22 @@ impl<S: Service> Front<S> {
     }
 }
 
+/// A request as part of a session, where there is one.
+pub(crate) fn in_session(tokens: Option<Vec<Bytes>>, request: Request) -> Request {
+    match tokens {
+        None => request,
+        Some(tokens) => Request::InSession(InSession { tokens, request: Box::new(request) }),
+    }
+}
+
+/// What is answered, and the session's next token where it was answered in one.
+pub(crate) fn apart(outcome: Outcome) -> (Outcome, Option<Bytes>) {
+    match outcome {
+        Outcome::InSession(SessionOutcome { token, outcome }) => (*outcome, Some(token)),
+        plain => (plain, None),
+    }
+}
+
 fn labels(request: &Request) -> (Operation, Level) {
     let level = |level: ConsistencyLevel| Level::from_number(level as u8);
     match request {
@@ -130,6 +152,7 @@ fn labels(request: &Request) -> (Operation, Level) {
         Request::Batch(batch) => (Operation::Batch, level(batch.consistency)),
         Request::Scan(scan) => (Operation::Scan, level(scan.consistency)),
         Request::Replicas(get) => (Operation::Replicas, level(get.consistency)),
+        Request::InSession(inside) => labels(&inside.request),
         Request::CreateKeyspace(_)
         | Request::CreateTable(_)
         | Request::DescribeTable(_)
@@ -145,6 +168,7 @@ fn key_of(request: &Request) -> Option<&[u8]> {
         Request::Put(put) => Some(&put.item.key),
         Request::Delete(delete) => Some(&delete.key),
         Request::Touch(touch) => Some(&touch.key),
+        Request::InSession(inside) => key_of(&inside.request),
         _ => None,
     }
 }
@@ -208,6 +232,16 @@ fn check(limits: &DoorLimits, request: &Request) -> Result<(), RequestError> {
             }
             if scan.cursor.as_ref().is_some_and(|cursor| cursor.len() > MAX_CURSOR_BYTES) {
                 return Err(invalid("cursor", format!("longer than {MAX_CURSOR_BYTES} bytes")));
+            }
+        }
+        Request::InSession(InSession { tokens, request }) => {
+            if tokens.iter().any(|token| token.len() > MAX_SESSION_BYTES) {
+                let why = format!("a token longer than {MAX_SESSION_BYTES} bytes");
+                return Err(invalid("session", why));
+            }
+            // One in another is refused by the service.
+            if !matches!(**request, Request::InSession(_)) {
+                check(limits, request)?;
             }
         }
         Request::CreateKeyspace(_)

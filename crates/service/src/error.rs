@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use meridian_crdt::TokenError;
+use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_types::{CatalogError, ConsistencyLevel, KeyError, TableName};
 
 /// What a failed request did to the data.
@@ -68,6 +68,17 @@ pub enum RequestError {
     /// The causal context is not accepted.
     #[error(transparent)]
     Context(#[from] TokenError),
+    /// The session's token is not accepted.
+    #[error(transparent)]
+    Session(#[from] SessionTokenError),
+    /// No replica that can answer has everything that the session has seen.
+    #[error(
+        "at {level} no replica within reach has everything yet that the session has seen; nothing was written, try again later or on another node"
+    )]
+    SessionBehind {
+        /// The level.
+        level: ConsistencyLevel,
+    },
     /// There is no such table.
     #[error("there is no table `{0}`; create it first")]
     UnknownTable(TableName),
@@ -185,7 +196,7 @@ impl ErrorCode {
     }
 
     /// Every code, in the order of their ids.
-    pub const EVERY: [Self; 13] = [
+    pub const EVERY: [Self; 15] = [
         Self::new("MER-1001", "invalid_argument", 400, grpc::INVALID_ARGUMENT, "ERR"),
         Self::new("MER-1002", "key_or_value_refused", 400, grpc::INVALID_ARGUMENT, "ERR"),
         Self::new("MER-1003", "context_refused", 400, grpc::INVALID_ARGUMENT, "BADCONTEXT"),
@@ -193,11 +204,13 @@ impl ErrorCode {
         Self::new("MER-1005", "catalog_refused", 409, grpc::ALREADY_EXISTS, "ERR"),
         Self::new("MER-1006", "level_refused", 400, grpc::INVALID_ARGUMENT, "ERR"),
         Self::new("MER-1007", "siblings", 409, grpc::FAILED_PRECONDITION, "SIBLINGS"),
+        Self::new("MER-1008", "session_refused", 400, grpc::INVALID_ARGUMENT, "BADSESSION"),
         Self::new("MER-2001", "unavailable", 503, grpc::UNAVAILABLE, "UNAVAILABLE"),
         Self::new("MER-2002", "timeout", 504, grpc::DEADLINE_EXCEEDED, "TIMEOUT"),
         Self::new("MER-2003", "failed", 502, grpc::ABORTED, "FAILED"),
         Self::new("MER-2004", "overloaded", 429, grpc::RESOURCE_EXHAUSTED, "BUSY"),
         Self::new("MER-2005", "stopping", 503, grpc::UNAVAILABLE, "LOADING"),
+        Self::new("MER-2006", "session_behind", 503, grpc::UNAVAILABLE, "BEHIND"),
         Self::new("MER-3001", "storage", 500, grpc::DATA_LOSS, "STORAGE"),
     ];
 }
@@ -214,12 +227,14 @@ impl RequestError {
             Self::Catalog(_) => 4,
             Self::Level { .. } => 5,
             Self::Siblings { .. } => 6,
-            Self::Unavailable { .. } => 7,
-            Self::Timeout { .. } => 8,
-            Self::Failed { .. } => 9,
-            Self::Overloaded { .. } => 10,
-            Self::Stopping => 11,
-            Self::Storage { .. } => 12,
+            Self::Session(_) => 7,
+            Self::Unavailable { .. } => 8,
+            Self::Timeout { .. } => 9,
+            Self::Failed { .. } => 10,
+            Self::Overloaded { .. } => 11,
+            Self::Stopping => 12,
+            Self::SessionBehind { .. } => 13,
+            Self::Storage { .. } => 14,
         };
         ErrorCode::EVERY[at]
     }
@@ -244,6 +259,7 @@ impl RequestError {
                 | Self::Timeout { .. }
                 | Self::Failed { .. }
                 | Self::Overloaded { .. }
+                | Self::SessionBehind { .. }
                 | Self::Stopping
         )
     }

@@ -14,11 +14,11 @@ mod request;
 pub use error::{DcShortfall, DcTally, Effect, ErrorCode, RequestError};
 pub use outcome::{
     BatchOutcome, ClusterView, DcView, GetOutcome, NodeView, Outcome, PutOutcome, ReadValue,
-    ReplicaRow, ScanOutcome, ScanRow, TableView, TouchOutcome,
+    ReplicaRow, ScanOutcome, ScanRow, SessionOutcome, TableView, TouchOutcome,
 };
 pub use request::{
-    Batch, CallContext, Condition, CreateKeyspace, CreateTable, Delete, Expiry, Get, MultiGet, Put,
-    PutItem, Request, Scan, Touch, WriteCondition,
+    Batch, CallContext, Condition, CreateKeyspace, CreateTable, Delete, Expiry, Get, InSession,
+    MultiGet, Put, PutItem, Request, Scan, Touch, WriteCondition,
 };
 
 use std::future::Future;

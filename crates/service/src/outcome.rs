@@ -42,6 +42,18 @@ pub enum Outcome {
     },
     /// To [`crate::Request::Cluster`].
     Cluster(ClusterView),
+    /// To [`crate::Request::InSession`].
+    InSession(SessionOutcome),
+}
+
+/// The answer to a request of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionOutcome {
+    /// What the session has seen now, sealed: for its next request, instead of the tokens that came
+    /// with this one.
+    pub token: Bytes,
+    /// The request's own outcome.
+    pub outcome: Box<Outcome>,
 }
 
 /// A value as a reader sees it.

@@ -45,6 +45,26 @@ pub enum Request {
     ListTables,
     /// Shows datacenters, nodes and their liveness.
     Cluster,
+    /// Another request, as part of a session.
+    InSession(InSession),
+}
+
+/// A request of a session: it is shown what the session wrote and what it was shown before, and
+/// what it writes comes after that, on whichever node it asks and at every level.
+///
+/// Reads and writes of keys can be part of a session, and pages of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InSession {
+    /// What the session was given with its answers: the last token, or those of the last requests
+    /// that ran beside each other. None at the beginning.
+    pub tokens: Vec<Bytes>,
+    /// The request.
+    pub request: Box<Request>,
+}
+
+impl InSession {
+    /// Most tokens of one request.
+    pub const MAX_TOKENS: usize = 8;
 }
 
 /// Reads one key.

@@ -90,6 +90,7 @@ mod stamps;
 mod standing;
 mod store;
 mod vnodes;
+mod waiting;
 mod write_ids;
 
 pub use error::{CorruptRow, ForeignDirectory, StoreError};
@@ -109,5 +110,7 @@ pub use store::{
     Read, Reserved, ReservedDot, Reserving, Store, StorePage, StoreStats, Swept, TableStats,
     VnodePage, WriteContext,
 };
+
+pub use waiting::{Awaited, MAX_WAITING};
 
 pub use meridian_lsm::{Commit, LogDriver, SyncPolicy, Unsynced};

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::error::StoreError;
 use crate::forgetting::Forgetting;
 use crate::standing::{Goods, PeerStanding, Standing, VnodeKind, VnodeState};
+use crate::waiting::Waiters;
 
 /// Vnodes whose locks are allocated together: a node of a large cluster owns few of all vnodes.
 const CHUNK: usize = 64;
@@ -44,6 +45,8 @@ pub(crate) struct Vnode {
     last: Commit,
     /// What those who forget must know.
     pub(crate) forgetting: Forgetting,
+    /// Readers that wait for the clock.
+    waiters: Waiters,
 }
 
 impl Vnode {
@@ -114,15 +117,22 @@ impl Vnode {
         self.operands = if whole { 0 } else { self.operands + 1 };
     }
 
-    /// Notes one dot. Copies the clock if a reader still holds it.
+    /// Notes one dot, once the storage engine shows it. Copies the clock if a reader still holds it.
     pub(crate) fn insert(&mut self, dot: Dot) {
         Arc::make_mut(&mut self.clock).insert(dot);
         self.digest = None;
+        self.waiters.wake(&self.clock);
     }
 
+    /// As [`Self::insert`], of many.
     pub(crate) fn replace(&mut self, clock: VnodeClock) {
         self.clock = Arc::new(clock);
         self.digest = None;
+        self.waiters.wake(&self.clock);
+    }
+
+    pub(crate) fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
     }
 
     pub(crate) fn digest(&mut self) -> u128 {
@@ -188,6 +198,7 @@ impl Vnodes {
             operands: 0,
             last,
             forgetting: Forgetting::default(),
+            waiters: Waiters::default(),
         };
         Slot { standing: AtomicU8::new(Self::nothing_known().to_byte()), vnode: Mutex::new(vnode) }
     }

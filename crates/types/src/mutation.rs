@@ -30,6 +30,8 @@ pub enum Mutation {
     EvidenceOverLives,
     /// Hints that expire are counted.
     ExpireSilently,
+    /// A session that forgets a vnode remembers that it has seen something there.
+    FoldForgets,
     /// A row remembers what its replica's clock does not say yet (rule 6).
     ForgetRowContext,
     /// A retry under the same name gets the dot of the first try (rule 11).
@@ -38,6 +40,8 @@ pub enum Mutation {
     HandoffNeverResumes,
     /// A hint is no replica, but at ANY.
     HintCountsAsAck,
+    /// A replica that lacks what a session has seen does not answer it.
+    IgnoreSession,
     /// A write that was accepted long ago gets no stamp that was promised away (rule 14).
     IntentBelowPromise,
     /// A write at ANY that waits for a replica keeps what its writer had seen (rule 14).
@@ -64,6 +68,8 @@ pub enum Mutation {
     ReplyBeforeRepair,
     /// A life that was not closed in order is followed by another incarnation (rule 3).
     ReuseIncarnation,
+    /// A session has seen what it wrote.
+    SessionWithoutWrites,
     /// What is planned to go wrong does (the simulator's own rule).
     SkipFaults,
     /// That a vnode begins anew is durable before its clock is gone (rule 10).

@@ -71,6 +71,7 @@ fn answer(request: &Request) -> Answer {
             Outcome::Tables { keyspaces: Vec::<KeyspaceDef>::new(), tables: vec![table_view().def] }
         }
         Request::Cluster => Outcome::Cluster(cluster_view()),
+        Request::InSession(_) => panic!("a session is in the metadata"),
     }
     .into()
 }
@@ -108,6 +109,53 @@ async fn every_call_has_its_answer() {
         if_not_exists: true,
     };
     assert_eq!(client.create_table(table).await, Ok(false));
+}
+
+/// The fake gives each answer a token that names all tokens that came with its request.
+#[tokio::test]
+async fn a_session_keeps_its_tokens_by_itself() {
+    let node = Node::start(answer).await;
+    let client = client(&[&node]).await;
+    let session = client.session();
+    assert!(session.tokens().is_empty());
+    let cities = session.table("geo.cities").unwrap();
+    cities.put("k", "v").await.unwrap();
+    assert_eq!(session.tokens(), ["1()"]);
+    assert_eq!(cities.get("k").await, Ok(two_siblings()));
+    assert_eq!(session.clone().tokens(), ["2(1())"]);
+    // Both begin with the same token, and neither joins the other's.
+    let (one, other) = tokio::join!(cities.get("k"), cities.batch(vec![item("a")]));
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(session.tokens().len(), 2);
+    let mut pages = cities.scan().pages();
+    assert!(pages.next_page().await.unwrap().is_some());
+    let [last] = &session.tokens()[..] else { panic!("{:?}", session.tokens()) };
+    assert!(last.starts_with(b"5(") && last.ends_with(b")"), "{last:?}");
+    // What is no part of a session carries none, and neither does another client.
+    session.client().list_tables().await.unwrap();
+    client.table("geo.cities").unwrap().get("k").await.unwrap();
+    let asked = node.asked();
+    let tokens = |at: usize| asked[at].1.get_all_bin(meridian_wire::client::SESSION).iter().count();
+    assert_eq!((tokens(0), tokens(1), tokens(4), tokens(5), tokens(6)), (1, 1, 2, 0, 0));
+    let further = client.session_from(session.tokens());
+    assert_eq!(further.tokens(), session.tokens());
+}
+
+#[tokio::test]
+async fn a_failed_request_leaves_its_session_as_it_was() {
+    let behind = RequestError::SessionBehind { level: ConsistencyLevel::One };
+    let node = Node::start(move |request| match request {
+        Request::Get(_) => behind.clone().into(),
+        other => answer(other),
+    })
+    .await;
+    let session = client(&[&node]).await.session();
+    let cities = session.table("geo.cities").unwrap();
+    cities.put("k", "v").await.unwrap();
+    let before = session.tokens();
+    assert!(cities.get("k").await.is_err());
+    assert_eq!(session.tokens(), before);
+    assert!(node.asked().len() > 2, "it is tried again");
 }
 
 fn item(key: &'static str) -> PutItem {

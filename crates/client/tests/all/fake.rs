@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use meridian_client::{Client, ClientOptions, ConsistencyLevel, Outcome, Request, RequestError};
 use meridian_types::Millis;
-use meridian_wire::client::{Defaults, IntoRequest, Malformed, status_of};
+use meridian_wire::client::{Defaults, IntoRequest, Malformed, SESSION, status_of};
 use meridian_wire::v1;
 use meridian_wire::v1::admin_server::{Admin, AdminServer};
 use meridian_wire::v1::kv_server::{Kv, KvServer};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{BinaryMetadataValue, MetadataMap};
 use tonic::{Response, Status};
 
 /// What a node does with a request.
@@ -125,14 +125,34 @@ impl Desk {
     ) -> Result<Response<A>, Status> {
         let request = request.map_err(|error| status_of(&error))?;
         let answer = (self.script.lock().unwrap())(&request);
-        self.asked.lock().unwrap().push((request, metadata));
+        let token = {
+            let mut asked = self.asked.lock().unwrap();
+            let token = next_token(asked.len() + 1, &metadata);
+            asked.push((request, metadata));
+            token
+        };
         match answer {
-            Answer::Is(Ok(outcome)) => Ok(Response::new(A::try_from(outcome).unwrap())),
+            Answer::Is(Ok(outcome)) => {
+                let mut response = Response::new(A::try_from(outcome).unwrap());
+                if let Some(token) = token {
+                    let token = BinaryMetadataValue::from_bytes(token.as_bytes());
+                    response.metadata_mut().insert_bin(SESSION, token);
+                }
+                Ok(response)
+            }
             Answer::Is(Err(error)) => Err(status_of(&error)),
             Answer::Status(status) => Err(status),
             Answer::Silence => std::future::pending().await,
         }
     }
+}
+
+/// Of a request in a session: its number, and the tokens that came with it.
+fn next_token(number: usize, metadata: &MetadataMap) -> Option<String> {
+    let tokens = metadata.get_all_bin(SESSION).iter();
+    let tokens = tokens.map(|token| String::from_utf8(token.to_bytes().unwrap().to_vec()).unwrap());
+    let tokens: Vec<_> = tokens.collect();
+    (!tokens.is_empty()).then(|| format!("{number}({})", tokens.join(",")))
 }
 
 macro_rules! service {

@@ -1,6 +1,8 @@
 //! The get machine. States in the order in which a read meets them.
 
-use meridian_crdt::{Row, RowVersion};
+use std::sync::Arc;
+
+use meridian_crdt::{Context, Row, RowVersion, VnodeClock};
 use meridian_types::{ConsistencyLevel, Millis, Mutation, NodeId, broken};
 use smallvec::SmallVec;
 
@@ -16,7 +18,8 @@ use crate::tally::Verdict;
 /// Runs one read. See the crate's documentation for the states.
 ///
 /// INVARIANT: one reply; one repair at most for a replica; above ONE, what was answered is held by
-/// as many replicas as the level names (monotonic quorum reads).
+/// as many replicas as the level names (monotonic quorum reads). In a session one of the versions
+/// that make the answer, or all together, have everything that the session has seen.
 #[derive(Clone, Debug)]
 pub struct GetMachine {
     level: ConsistencyLevel,
@@ -26,6 +29,8 @@ pub struct GetMachine {
     versions: SmallVec<[(NodeId, RowVersion); 1]>,
     digests: SmallVec<[(NodeId, u128); 2]>,
     first_refusal: Option<(NodeId, Refusal)>,
+    /// What the reader's session has seen of the vnode: the answer must cover it.
+    seen: Option<Arc<Context>>,
     state: State,
 }
 
@@ -45,9 +50,19 @@ enum State {
 impl GetMachine {
     /// Starts a read: asks the plan's contacts.
     pub fn start(plan: &ReadPlan, options: GetOptions, out: &mut GetActions) -> Self {
+        Self::start_in_session(plan, options, None, out)
+    }
+
+    /// As [`Self::start`], for a session that has seen `seen` of the vnode.
+    pub fn start_in_session(
+        plan: &ReadPlan,
+        options: GetOptions,
+        seen: Option<Arc<Context>>,
+        out: &mut GetActions,
+    ) -> Self {
         let mut asks = Asks::new();
         let readers = ReadSet::start(plan, &mut asks);
-        push_reads(&asks, out);
+        push_reads(&asks, seen.is_some(), out);
         Self {
             level: plan.level,
             options,
@@ -56,6 +71,7 @@ impl GetMachine {
             versions: SmallVec::new(),
             digests: SmallVec::new(),
             first_refusal: None,
+            seen,
             state: State::Matching,
         }
     }
@@ -68,6 +84,7 @@ impl GetMachine {
         match event {
             GetEvent::DataArrived { from, version } => self.data_arrived(from, version, out),
             GetEvent::DigestArrived { from, digest } => self.digest_arrived(from, digest, out),
+            GetEvent::ReadRefused { from, refusal: Refusal::Behind } => self.is_behind(from, out),
             GetEvent::ReadRefused { from, refusal } => {
                 self.first_refusal.get_or_insert((from, refusal));
                 let news = self.readers.failed(from);
@@ -138,11 +155,46 @@ impl GetMachine {
             State::Joining => {
                 let mut asks = Asks::new();
                 self.readers.ask_for_data(&mut asks);
-                push_reads(&asks, out);
+                push_reads(&asks, false, out);
             }
             State::Repairing(repair) => repair.late_answer(from, digest, &self.readers, out),
             // At ONE nobody is asked for digests.
             State::Lingering | State::Done => {}
+        }
+    }
+
+    /// A replica lacks what the session has seen. At ONE another one is asked. Above, it still counts
+    /// for the level: all rows are asked for, and together they cover what was seen.
+    fn is_behind(&mut self, from: NodeId, out: &mut GetActions) {
+        if self.readers.asked_for(from) != Some(ReadKind::Data) {
+            return;
+        }
+        if let State::Repairing(repair) = &mut self.state {
+            if self.readers.answered(from, ReadKind::Data) {
+                repair.is_behind(from, out);
+            }
+            return;
+        }
+        let again = self.first_refusal.as_ref().is_some_and(|(node, _)| *node == from);
+        self.first_refusal = Some((from, Refusal::Behind));
+        if self.is_of_one() || again {
+            let news = self.readers.failed(from);
+            return self.read_failed(from, news, out);
+        }
+        self.state = State::Joining;
+        let mut asks = Asks::from_slice(&[(from, ReadKind::Data)]);
+        self.readers.ask_for_data(&mut asks);
+        push_reads(&asks, false, out);
+    }
+
+    /// Whether the versions together have what the session has seen.
+    fn is_covered(&self) -> bool {
+        let Some(seen) = &self.seen else { return true };
+        let clocks = || self.versions.iter().map(|(_, version)| &version.clock);
+        clocks().any(|clock| clock.has_all(seen)) || {
+            let mut all = VnodeClock::default();
+            clocks().for_each(|clock| all.join(clock));
+            all.has_all(seen)
         }
     }
 
@@ -154,7 +206,7 @@ impl GetMachine {
             State::Matching | State::Joining => {
                 let mut asks = Asks::new();
                 self.readers.top_up(&mut asks);
-                push_reads(&asks, out);
+                push_reads(&asks, self.asks_covering(), out);
             }
             State::Repairing(repair) => {
                 repair.will_not_answer(node, &mut self.readers, out);
@@ -172,7 +224,7 @@ impl GetMachine {
             State::Matching | State::Joining => {
                 let mut asks = Asks::new();
                 self.readers.hedge(&mut asks);
-                push_reads(&asks, out);
+                push_reads(&asks, self.asks_covering(), out);
             }
             State::Repairing(repair) => repair.hedge(&mut self.readers, out),
             State::Lingering | State::Done => {}
@@ -210,7 +262,7 @@ impl GetMachine {
         if !agree(first, others, &self.digests) {
             let mut asks = Asks::new();
             self.readers.ask_for_data(&mut asks);
-            push_reads(&asks, out);
+            push_reads(&asks, false, out);
             self.state = State::Joining;
             return;
         }
@@ -242,6 +294,7 @@ impl GetMachine {
         match self.readers.tally.verdict() {
             Verdict::Pending => return,
             Verdict::Unreachable => return self.fail(out),
+            Verdict::Met if !self.is_covered() => return self.ask_further(out),
             Verdict::Met => {}
         }
         let versions = self.versions.iter().map(|(_, version)| version);
@@ -249,6 +302,20 @@ impl GetMachine {
         let reader = self.options.with_context.then(|| reader_context(versions));
         let repair = Repair::start(joined, reader, &self.versions, &mut self.readers, out);
         self.state = State::Repairing(Box::new(repair));
+    }
+
+    /// As many answered as the level names, and together they lack what the session has seen.
+    fn ask_further(&mut self, out: &mut GetActions) {
+        let mut asks = Asks::new();
+        if !self.readers.is_waiting() && !self.readers.ask_another(&mut asks) {
+            return self.fail(out);
+        }
+        push_reads(&asks, false, out);
+    }
+
+    /// While one row and digests are enough, whoever sends the row has what the session has seen.
+    fn asks_covering(&self) -> bool {
+        self.seen.is_some() && matches!(self.state, State::Matching)
     }
 
     fn repair_failed(&mut self, node: NodeId, out: &mut GetActions) {
@@ -318,6 +385,10 @@ fn agree(first: &RowVersion, others: &[(NodeId, RowVersion)], digests: &[(NodeId
         && digests.iter().all(|(_, other)| *other == digest)
 }
 
-fn push_reads(asks: &Asks, out: &mut GetActions) {
-    out.extend(asks.iter().map(|&(from, kind)| GetAction::Read { from, kind }));
+/// `covering` is for those that send a row: a digest that is equal to a row's says as much.
+fn push_reads(asks: &Asks, covering: bool, out: &mut GetActions) {
+    out.extend(asks.iter().map(|&(from, kind)| {
+        let covering = covering && kind == ReadKind::Data;
+        GetAction::Read { from, kind, covering }
+    }));
 }

@@ -88,6 +88,8 @@ pub enum GetAction {
         from: NodeId,
         /// For how much of it.
         kind: ReadKind,
+        /// Whether it is to refuse where it lacks something that the session has seen.
+        covering: bool,
     },
     /// Have a stale replica join the row ([`crate::message::ReplicaRequest::Join`]). At most once
     /// for a replica and read.

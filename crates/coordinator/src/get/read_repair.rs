@@ -90,6 +90,11 @@ impl Repair {
         }
     }
 
+    /// A replica that was asked lacks what the session has seen: it is told the joined row.
+    pub(super) fn is_behind(&mut self, node: NodeId, out: &mut GetActions) {
+        self.send(node, out);
+    }
+
     /// A replica has joined the row, perhaps after it was given up.
     pub(super) fn joined_by(&mut self, node: NodeId, readers: &mut ReadSet) {
         let Some(reader) = readers.get_mut(node) else { return };

@@ -1,6 +1,7 @@
 //! The page machine: ask, wait for as many as the level names, merge.
 
-use meridian_types::{ConsistencyLevel, Millis, NodeId};
+use meridian_crdt::Context;
+use meridian_types::{ConsistencyLevel, Millis, NodeId, VnodeId};
 
 use super::merge::{defect, merge};
 use super::{PageAction, PageActions, PageEvent, PageTiming};
@@ -104,7 +105,18 @@ impl PageMachine {
         }
     }
 
+    /// Whoever sends rows has what the session has seen; what digests differ from is read again.
+    fn seen_for(&self, kind: ReadKind) -> Vec<(VnodeId, Context)> {
+        match kind {
+            ReadKind::Data => self.request.seen.clone(),
+            ReadKind::Digest => Vec::new(),
+        }
+    }
+
     fn refused(&mut self, from: NodeId, refusal: Refusal, out: &mut PageActions) {
+        if refusal == Refusal::Behind {
+            self.first_refusal = None;
+        }
         self.first_refusal.get_or_insert((from, refusal));
         self.failed(from, out);
     }
@@ -136,7 +148,7 @@ impl PageMachine {
     fn push_reads(&self, asks: &Asks, out: &mut PageActions) {
         out.extend(asks.iter().map(|&(from, kind)| PageAction::Read {
             from,
-            request: PageRequest { kind, ..self.request.clone() },
+            request: PageRequest { kind, seen: self.seen_for(kind), ..self.request.clone() },
         }));
     }
 }

@@ -65,6 +65,7 @@ fn request(after: Option<RingPosition>, until: u64, limit: usize) -> PageRequest
         prefix: Bytes::new(),
         class: ReadClass::Local,
         kind: ReadKind::Data,
+        seen: Vec::new(),
     }
 }
 

@@ -4,9 +4,10 @@
 
 use bytes::Bytes;
 use meridian_crdt::{
-    Actor, Context, ContextToken, Delta, Dot, Entry, Row, TokenKey, TokenScope, VnodeClock,
+    Actor, Context, ContextToken, Delta, Dot, Entry, Row, Session, SessionToken, TokenKey,
+    TokenScope, VnodeClock,
 };
-use meridian_types::{Hlc, Incarnation, Millis, NodeId, TableId};
+use meridian_types::{Hlc, Incarnation, KeyspaceId, Millis, NodeId, TableId, VnodeId};
 
 /// Node 300, so that its number takes two bytes.
 fn dot(counter: u64) -> Dot {
@@ -102,4 +103,20 @@ fn tokens() {
     let code = "6f086ba0c7a230c1a1227df15ef3507a";
     assert_eq!(hex(token.as_bytes()), [signed.as_str(), code].concat());
     assert_eq!(ContextToken::open(&key, scope, token.as_bytes()), Ok(context));
+}
+
+#[test]
+fn sessions() {
+    let key = TokenKey::derive(b"golden");
+    let mut session = Session::default();
+    session.note(KeyspaceId(3), VnodeId(3), [dot(1)], None);
+    session.note(KeyspaceId(1), VnodeId(7), [dot(1), dot(2), other_dot(200)], None);
+    let token = SessionToken::seal(&key, &session);
+    // Two actors; the last vnode first: twice the count of its actors, each by its place above.
+    let newest = ["01", "07", "04", "00", "01", "c70100", "01", "01", "0001"].concat();
+    let oldest = ["03", "03", "02", "01", "01", "0000"].concat();
+    let signed = ["01", "02", OTHER, ACTOR, "02", &newest, &oldest, "00"].concat();
+    let code = "d177abb81015ecd701f4a67192dbfa07";
+    assert_eq!(hex(token.as_bytes()), [signed.as_str(), code].concat());
+    assert_eq!(SessionToken::open(&key, token.as_bytes()), Ok(session));
 }

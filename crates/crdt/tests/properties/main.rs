@@ -5,5 +5,6 @@ mod draw;
 mod golden;
 mod laws;
 mod mvreg;
+mod sessions;
 mod sweep;
 mod tokens;

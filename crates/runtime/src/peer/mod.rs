@@ -92,15 +92,19 @@ impl Inner {
         }
         match request {
             ReplicaRequest::Write(write) => self.take_copy(asker, write),
-            ReplicaRequest::Read { row, kind, class: _, epoch: _ } => {
-                self.read_copy(asker, &row, kind)
+            ReplicaRequest::Read { row, kind, class: _, epoch: _, seen: None } => {
+                self.read_copy(asker, &row, kind);
+            }
+            ReplicaRequest::Read { row, kind, class: _, epoch: _, seen: Some(seen) } => {
+                self.read_copy_in_session(asker, row, kind, seen);
             }
             ReplicaRequest::Join { row, version, coverage, epoch: _ } => {
                 self.join_copy(asker, &row, &version, &coverage);
             }
-            ReplicaRequest::Page(request) => {
+            ReplicaRequest::Page(request) if request.seen.is_empty() => {
                 self.answer_off_thread(asker, move |inner| inner.read_page(&request));
             }
+            ReplicaRequest::Page(request) => self.read_page_in_session(asker, request),
             ReplicaRequest::Coordinate(request) => self.coordinate(asker, request),
             request @ (ReplicaRequest::Reserve(_)
             | ReplicaRequest::StillNeeded { .. }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use meridian_coordinator::message::{PageReply, PageRequest, PageRow, ReadKind, ReplicaReply};
+use meridian_coordinator::message::{
+    PageReply, PageRequest, PageRow, ReadKind, Refusal, ReplicaReply,
+};
 use meridian_crdt::{Context, Row};
 use meridian_types::RowKey;
 
@@ -17,6 +19,38 @@ impl Inner {
             (Err(error), _) => ReplicaReply::Refused(self.refusal(&error)),
         };
         self.answer(asker, reply);
+    }
+
+    /// Reads once this node has what the reader's session has seen, or says that it is behind.
+    pub(super) fn read_copy_in_session(
+        self: &Arc<Self>,
+        asker: Asker,
+        row: RowKey,
+        kind: ReadKind,
+        seen: Context,
+    ) {
+        if self.store.has_seen(row.keyspace, row.vnode, &seen) {
+            return self.read_copy(asker, &row, kind);
+        }
+        self.spawn(move |inner| async move {
+            let until = inner.session_wait();
+            if inner.wait_for_seen(row.keyspace, row.vnode, &seen, until).await {
+                inner.read_copy(asker, &row, kind);
+            } else {
+                inner.answer(asker, ReplicaReply::Refused(Refusal::Behind));
+            }
+        });
+    }
+
+    /// As [`Self::read_copy_in_session`], of a page.
+    pub(super) fn read_page_in_session(self: &Arc<Self>, asker: Asker, request: PageRequest) {
+        self.spawn(move |inner| async move {
+            if inner.wait_for_page(&request).await {
+                inner.answer_off_thread(asker, move |inner| inner.read_page(&request));
+            } else {
+                inner.answer(asker, ReplicaReply::Refused(Refusal::Behind));
+            }
+        });
     }
 
     /// Joins what another replica has: a read has found this one behind.
@@ -34,8 +68,7 @@ impl Inner {
     }
 
     pub(crate) fn read_page(&self, request: &PageRequest) -> ReplicaReply {
-        let PageRequest { keyspace: _, table, after, until, limit, prefix, kind, class: _ } =
-            request;
+        let PageRequest { table, after, until, limit, prefix, kind, .. } = request;
         let page = match self.store.page(*table, after.as_ref(), *until, *limit, prefix) {
             Ok(page) => page,
             Err(error) => return ReplicaReply::Refused(self.refusal(&error)),

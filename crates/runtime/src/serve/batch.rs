@@ -9,6 +9,7 @@ use meridian_service::{
 
 use super::Handed;
 use crate::node::Inner;
+use crate::session::Sessional;
 
 /// Keys of one request that are under way at once: enough to hide a link's round trip, few enough
 /// that one request does not fill the table of waiting ones.
@@ -19,13 +20,14 @@ impl Inner {
         self: &Arc<Self>,
         context: &CallContext,
         request: MultiGet,
+        session: Sessional<'_>,
     ) -> Result<Outcome, RequestError> {
         let MultiGet { table, keys, consistency, with_context } = request;
         self.check_count(keys.len())?;
         self.table(&table)?;
         let gets = keys.into_iter().map(|key| {
             let get = Get { table: table.clone(), key, consistency, with_context };
-            self.get(context, get)
+            self.get(context, get, session)
         });
         Ok(Outcome::MultiGot(stream::iter(gets).buffered(KEYS_AT_ONCE).collect().await))
     }
@@ -34,6 +36,7 @@ impl Inner {
         self: &Arc<Self>,
         context: &CallContext,
         request: Batch,
+        session: Sessional<'_>,
     ) -> Result<Outcome, RequestError> {
         let Batch { table, items, consistency } = request;
         self.check_count(items.len())?;
@@ -42,7 +45,7 @@ impl Inner {
             let table = table.clone();
             let put = Put { table, item, condition: None, consistency, with_context: false };
             async move {
-                match self.put(context, put, Handed::No).await? {
+                match self.put(context, put, Handed::No, session).await? {
                     Outcome::Put(done) => Ok(done),
                     _ => Err(RequestError::Stopping),
                 }

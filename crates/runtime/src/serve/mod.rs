@@ -5,6 +5,7 @@ mod batch;
 mod cluster;
 mod read;
 mod scan;
+mod session;
 mod write;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::catalog::TableRef;
 use crate::exchange::Lost;
 use crate::node::{Inner, Node};
 use crate::put::millis;
+use crate::session::Sessional;
 
 /// Whether another node has handed a request on to this one; it is not handed on again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +47,26 @@ impl Inner {
         request: Request,
         handed: Handed,
     ) -> Result<Outcome, RequestError> {
+        self.serve_part(context, request, handed, None).await
+    }
+
+    /// As [`Self::serve`], as part of a session where there is one.
+    pub(crate) async fn serve_part(
+        self: &Arc<Self>,
+        context: CallContext,
+        request: Request,
+        handed: Handed,
+        session: Sessional<'_>,
+    ) -> Result<Outcome, RequestError> {
         match request {
-            Request::Get(get) => self.get(&context, get).await.map(Outcome::Got),
-            Request::Put(put) => self.put(&context, put, handed).await,
-            Request::Delete(delete) => self.delete(&context, delete, handed).await,
-            Request::Touch(touch) => self.touch(&context, touch, handed).await,
-            Request::MultiGet(gets) => Box::pin(self.multi_get(&context, gets)).await,
-            Request::Batch(batch) => Box::pin(self.batch(&context, batch)).await,
-            Request::Scan(scan) => Box::pin(self.scan(&context, scan)).await,
+            Request::Get(get) => self.get(&context, get, session).await.map(Outcome::Got),
+            Request::Put(put) => self.put(&context, put, handed, session).await,
+            Request::Delete(delete) => self.delete(&context, delete, handed, session).await,
+            Request::Touch(touch) => self.touch(&context, touch, handed, session).await,
+            Request::MultiGet(gets) => Box::pin(self.multi_get(&context, gets, session)).await,
+            Request::Batch(batch) => Box::pin(self.batch(&context, batch, session)).await,
+            Request::Scan(scan) => Box::pin(self.scan(&context, scan, session)).await,
+            Request::InSession(inside) => self.in_session(context, inside, handed).await,
             Request::Replicas(get) => Box::pin(self.replicas(&context, get)).await,
             Request::CreateKeyspace(create) => {
                 Box::pin(self.create_keyspace(&context, create)).await
@@ -72,6 +86,12 @@ impl Inner {
     pub(crate) fn table(&self, name: &TableName) -> Result<Arc<TableRef>, RequestError> {
         let view = self.catalog.load();
         view.table(name).cloned().ok_or_else(|| RequestError::UnknownTable(name.clone()))
+    }
+
+    /// What a node's answer to another question is for a client.
+    fn other_answer(&self, node: NodeId) -> RequestError {
+        let why = format!("{} answered something else", self.name_of(node));
+        RequestError::Storage { why, effect: Effect::Unknown }
     }
 
     /// Has another node serve the request, as a replica of its key.
@@ -94,8 +114,7 @@ impl Inner {
             }
             Ok(other) => {
                 tracing::warn!(peer = %self.name_of(node), ?other, "an unexpected answer");
-                let why = format!("{} answered something else", self.name_of(node));
-                Err(RequestError::Storage { why, effect: Effect::Unknown })
+                Err(self.other_answer(node))
             }
             Err(Lost::NotSent) => {
                 let why = format!("{} takes no messages; nothing was written", self.name_of(node));

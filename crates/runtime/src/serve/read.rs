@@ -18,23 +18,40 @@ use crate::catalog::TableRef;
 use crate::exchange::epoch_of;
 use crate::node::Inner;
 use crate::put::millis;
+use crate::session::Sessional;
 
 impl Inner {
     pub(crate) async fn get(
         self: &Arc<Self>,
         context: &CallContext,
         get: Get,
+        session: Sessional<'_>,
     ) -> Result<GetOutcome, RequestError> {
-        self.options.limits.check_key(&get.key)?;
-        let table = self.table(&get.table)?;
-        let key = get.key.clone();
-        let waiting = self.get_row(context, &table, key, get.consistency, get.with_context)?;
-        let done = waiting.answer().await?;
-        Ok(self.outcome(&table, &get.key, &done))
+        let Get { table, key, consistency, with_context } = get;
+        self.options.limits.check_key(&key)?;
+        let table = self.table(&table)?;
+        let done = match session {
+            None => {
+                let read = key.clone();
+                self.get_row(context, &table, read, consistency, with_context, None)?.answer().await
+            }
+            Some(session) => {
+                let read = key.clone();
+                Box::pin(self.read_in_session(context, &table, read, consistency, session)).await
+            }
+        }?;
+        Ok(self.outcome(&table, &key, &done, with_context))
     }
 
-    pub(crate) fn outcome(&self, table: &TableRef, key: &Bytes, done: &GetDone) -> GetOutcome {
-        let context = done.reader.as_ref().map(|context| self.seal(table, key, context));
+    fn outcome(
+        &self,
+        table: &TableRef,
+        key: &Bytes,
+        done: &GetDone,
+        with_context: bool,
+    ) -> GetOutcome {
+        let reader = done.reader.as_ref().filter(|_| with_context);
+        let context = reader.map(|context| self.seal(table, key, context));
         GetOutcome { values: self.visible_values(&done.row), context }
     }
 
@@ -94,8 +111,13 @@ impl Inner {
         if node == self.id {
             return self.store.read(&row).map_err(|error| error.to_string());
         }
-        let request =
-            ReplicaRequest::Read { row, kind: ReadKind::Data, class: ReadClass::One, epoch };
+        let request = ReplicaRequest::Read {
+            row,
+            kind: ReadKind::Data,
+            class: ReadClass::One,
+            epoch,
+            seen: None,
+        };
         let body = PeerBody::Request(request);
         let timeout = millis(context.timeout);
         match self.ask(node, Class::Control, Some(context.id), body, timeout).await {

@@ -8,23 +8,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
+use meridian_coordinator::Segment;
 use meridian_coordinator::message::{PageRequest, ReadKind};
 use meridian_coordinator::page::PageItem;
-use meridian_crdt::Row;
+use meridian_crdt::{Context, Row};
 use meridian_service::{CallContext, Outcome, RequestError, Scan, ScanOutcome, ScanRow};
-use meridian_types::{ReadClass, RingPosition};
+use meridian_types::{ConsistencyLevel, ReadClass, RingPosition, VnodeId};
 
 use super::Budget;
 use super::batch::KEYS_AT_ONCE;
 use crate::catalog::TableRef;
 use crate::node::Inner;
+use crate::session::Sessional;
 
 /// Most rows, markers and expired ones among them, that one page looks at: a page of a table full
 /// of deleted rows comes back short, or empty, with a cursor.
 pub(crate) const MAX_EXAMINED: usize = 20_000;
 
 /// A scan under way.
-struct Progress {
+struct Progress<'a> {
+    session: Sessional<'a>,
     rows: Vec<ScanRow>,
     examined: usize,
     at: At,
@@ -42,6 +45,7 @@ impl Inner {
         self: &Arc<Self>,
         context: &CallContext,
         scan: Scan,
+        session: Sessional<'_>,
     ) -> Result<Outcome, RequestError> {
         let most = self.options.limits.page_rows;
         if scan.limit == 0 || scan.limit > most {
@@ -51,7 +55,8 @@ impl Inner {
         let table = self.table(&scan.table)?;
         let start = scan.cursor.as_ref().map_or(Ok(RingPosition::default()), position_of)?;
         let budget = Budget::new(context, self.host.now());
-        let mut progress = Progress { rows: Vec::new(), examined: 0, at: At::After(start) };
+        let mut progress =
+            Progress { session, rows: Vec::new(), examined: 0, at: At::After(start) };
         while let At::After(after) = &progress.at {
             let wanted = scan.limit - progress.rows.len();
             if wanted == 0 || progress.examined >= MAX_EXAMINED {
@@ -61,7 +66,7 @@ impl Inner {
             let left = budget.left(self.host.now());
             let items = self.next_items(&left, &table, &scan, after, wanted, &mut progress).await?;
             let left = budget.left(self.host.now());
-            progress.rows.extend(self.rows_of(&left, &table, &scan, items).await?);
+            progress.rows.extend(self.rows_of(&left, &table, &scan, items, session).await?);
         }
         let next = match progress.at {
             At::End => None,
@@ -78,12 +83,13 @@ impl Inner {
         scan: &Scan,
         after: RingPosition,
         wanted: usize,
-        progress: &mut Progress,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<PageItem>, RequestError> {
         let Some(segment) = table.keyspace.segments.at(after.token) else {
             progress.at = At::End;
             return Ok(Vec::new());
         };
+        let (seen, level) = seen_of(table, segment, scan.consistency, &after, progress.session);
         let request = PageRequest {
             keyspace: table.keyspace.def.id,
             table: table.def.id,
@@ -93,9 +99,10 @@ impl Inner {
             limit: wanted + 1,
             prefix: scan.prefix.clone(),
             kind: ReadKind::Data,
-            class: ReadClass::of(scan.consistency),
+            seen,
+            class: ReadClass::of(level),
         };
-        let mut page = self.page_of(context, table, segment, request, scan.consistency).await?;
+        let mut page = self.page_of(context, table, segment, request, level).await?;
         progress.examined += page.items.len();
         let surplus = page.items.split_off(page.items.len().min(wanted));
         let last = page.items.last().map(|item| item.position().clone());
@@ -116,13 +123,21 @@ impl Inner {
         table: &TableRef,
         scan: &Scan,
         items: Vec<PageItem>,
+        session: Sessional<'_>,
     ) -> Result<Vec<ScanRow>, RequestError> {
         let row = |item: PageItem| async move {
             let (key, row) = match item {
-                PageItem::Agreed(position, row) => (position.key, row),
+                PageItem::Agreed(position, row) => {
+                    if let Some(session) = session {
+                        let vnode = self.store.vnode_of(&position.key);
+                        let dots = row.entries().iter().map(|entry| entry.dot);
+                        session.note(table.keyspace.def.id, vnode, dots, None);
+                    }
+                    (position.key, row)
+                }
                 PageItem::Differs(position) => {
                     let key = position.key;
-                    let row = self.settled_row(context, table, scan, key.clone()).await?;
+                    let row = self.settled_row(context, table, scan, key.clone(), session).await?;
                     (key, row)
                 }
             };
@@ -150,9 +165,35 @@ impl Inner {
         table: &TableRef,
         scan: &Scan,
         key: Bytes,
+        session: Sessional<'_>,
     ) -> Result<Row, RequestError> {
-        let waiting = self.get_row(context, table, key, scan.consistency, false)?;
-        Ok(waiting.answer().await?.row)
+        let level = scan.consistency;
+        let done = match session {
+            None => self.get_row(context, table, key, level, false, None)?.answer().await,
+            Some(session) => self.read_in_session(context, table, key, level, session).await,
+        };
+        Ok(done?.row)
+    }
+}
+
+/// What the session has seen of the vnodes that a page may show, and the level of the page: where
+/// the session has forgotten some of it, all replicas are asked.
+fn seen_of(
+    table: &TableRef,
+    segment: Segment,
+    level: ConsistencyLevel,
+    after: &RingPosition,
+    session: Sessional<'_>,
+) -> (Vec<(VnodeId, Context)>, ConsistencyLevel) {
+    let Some(session) = session else { return (Vec::new(), level) };
+    let count = table.keyspace.placement.vnode_count();
+    let shown = |vnode| {
+        let range = count.token_range(vnode);
+        range.is_some_and(|r| r.end().high() >= after.token && r.start().high() <= segment.last)
+    };
+    match session.needs(table.keyspace.def.id, shown) {
+        Some(seen) => (seen, level),
+        None => (Vec::new(), ConsistencyLevel::All),
     }
 }
 

@@ -15,6 +15,7 @@ use meridian_types::{ConflictPolicy, ConsistencyLevel, Hlc, Millis, TableName, W
 use super::{Budget, Handed, read_level};
 use crate::catalog::TableRef;
 use crate::node::Inner;
+use crate::session::Sessional;
 
 /// A write whose leading replica is this node, resolved down to what is stored.
 struct ResolvedWrite {
@@ -28,10 +29,15 @@ impl Inner {
         context: &CallContext,
         mut put: Put,
         handed: Handed,
+        session: Sessional<'_>,
     ) -> Result<Outcome, RequestError> {
         let table = self.check_write(&put.table, &put.item)?;
+        if let Some(session) = session {
+            let written = Box::pin(self.put_in_session(context, &table, put, handed, session));
+            return written.await.map(Outcome::Put);
+        }
         match self.route_write(&table, &put.item.key, put.consistency, handed)? {
-            Route::Here => self.put_here(context, &table, put).await.map(Outcome::Put),
+            Route::Here => self.put_here(context, &table, put, None).await.map(Outcome::Put),
             Route::HandTo(node) => {
                 let level = put.consistency;
                 // Named here, so that it is minted once however often it arrives there.
@@ -47,10 +53,11 @@ impl Inner {
         context: &CallContext,
         delete: Delete,
         handed: Handed,
+        session: Sessional<'_>,
     ) -> Result<Outcome, RequestError> {
         let Delete { table, key, context: seen, write_id, consistency, report_existed } = delete;
         let existed = if report_existed {
-            let before = self.value_before(context, &table, &key, consistency).await?;
+            let before = self.value_before(context, &table, &key, consistency, session).await?;
             if before.values.is_empty() {
                 // Nothing to delete is not worth a marker that every replica keeps.
                 let nothing = PutOutcome { applied: true, existed: Some(false), ..<_>::default() };
@@ -62,7 +69,7 @@ impl Inner {
         };
         let item = PutItem { key, value: None, expiry: Expiry::Never, context: seen, write_id };
         let put = Put { table, item, condition: None, consistency, with_context: false };
-        match self.put(context, put, handed).await? {
+        match self.put(context, put, handed, session).await? {
             Outcome::Put(done) => Ok(Outcome::Put(PutOutcome { existed, ..done })),
             other => Ok(other),
         }
@@ -73,10 +80,11 @@ impl Inner {
         context: &CallContext,
         touch: Touch,
         handed: Handed,
+        session: Sessional<'_>,
     ) -> Result<Outcome, RequestError> {
         let Touch { table, key, expiry, consistency } = touch;
         let budget = Budget::new(context, self.host.now());
-        let before = self.value_before(context, &table, &key, consistency).await?;
+        let before = self.value_before(context, &table, &key, consistency, session).await?;
         let value = match before.values.as_slice() {
             [] => return Ok(Outcome::Touched(TouchOutcome::default())),
             [value] => value.clone(),
@@ -98,7 +106,7 @@ impl Inner {
         };
         let put = Put { table, item, condition: None, consistency, with_context: false };
         let left = budget.left(self.host.now());
-        self.put(&left, put, handed).await?;
+        self.put(&left, put, handed, session).await?;
         Ok(Outcome::Touched(TouchOutcome { existed: true, changed: true }))
     }
 
@@ -112,7 +120,7 @@ impl Inner {
         self.table(table)
     }
 
-    fn route_write(
+    pub(super) fn route_write(
         &self,
         table: &TableRef,
         key: &Bytes,
@@ -127,16 +135,17 @@ impl Inner {
         route(Access::Write, level, self.dc, self.id, replicas, alive, &self.topology)
     }
 
-    async fn put_here(
+    pub(super) async fn put_here(
         self: &Arc<Self>,
         context: &CallContext,
         table: &TableRef,
         put: Put,
+        session: Sessional<'_>,
     ) -> Result<PutOutcome, RequestError> {
         let Put { table: name, item, condition, consistency, with_context } = put;
         let budget = Budget::new(context, self.host.now());
         let before = if condition.is_some() || item.expiry == Expiry::Keep {
-            Some(self.value_before(context, &name, &item.key, consistency).await?)
+            Some(self.value_before(context, &name, &item.key, consistency, session).await?)
         } else {
             None
         };
@@ -149,10 +158,14 @@ impl Inner {
         if !holds {
             return Ok(PutOutcome { applied: false, existed, ..PutOutcome::default() });
         }
-        let ResolvedWrite { key, write } = self.resolve(table, item, before.as_ref())?;
+        let ResolvedWrite { key, mut write } = self.resolve(table, item, before.as_ref())?;
+        write.must_win = session.is_some();
         let left = budget.left(self.host.now());
         let waiting = self.put_row(&left, table, key.clone(), write, consistency)?;
         let written = waiting.written(consistency).await?;
+        if let Some(session) = session {
+            self.note_written(table, &key, written.done.dot, session);
+        }
         let context = with_context.then(|| self.seal(table, &key, &written.context));
         Ok(PutOutcome { applied: true, existed, context, stamp: written.done.stamp })
     }
@@ -180,7 +193,10 @@ impl Inner {
             None => WriteContext::None,
         };
         let expires = expires.filter(|_| value.is_some());
-        Ok(ResolvedWrite { key, write: LocalWrite { value, expires, context, write_id } })
+        Ok(ResolvedWrite {
+            key,
+            write: LocalWrite { value, expires, context, write_id, must_win: false },
+        })
     }
 
     async fn value_before(
@@ -189,6 +205,7 @@ impl Inner {
         table: &TableName,
         key: &Bytes,
         level: ConsistencyLevel,
+        session: Sessional<'_>,
     ) -> Result<GetOutcome, RequestError> {
         let get = Get {
             table: table.clone(),
@@ -196,7 +213,7 @@ impl Inner {
             consistency: read_level(level),
             with_context: true,
         };
-        self.get(context, get).await
+        self.get(context, get, session).await
     }
 
     /// Keeps a write at ANY that no replica can take now (rule 14): durable here, without a dot,

@@ -113,6 +113,7 @@ impl Cluster {
             limits: Limits::default(),
             store: StoreOptions { workers: 0, vnode_bits: VNODE_BITS, ..StoreOptions::default() },
             hints: HintLimits::default(),
+            session: meridian_runtime::SessionLimits::default(),
             placements: Arc::clone(&self.placements),
         }
     }

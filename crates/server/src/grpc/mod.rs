@@ -7,9 +7,10 @@ mod services;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use meridian_service::Service;
 use meridian_types::{Millis, RequestId};
-use meridian_wire::client::{Defaults, REQUEST_ID};
+use meridian_wire::client::{Defaults, REQUEST_ID, SESSION};
 use meridian_wire::v1::admin_server::AdminServer;
 use meridian_wire::v1::kv_server::KvServer;
 use tokio::net::TcpListener;
@@ -64,6 +65,21 @@ fn request_id(metadata: &MetadataMap) -> Result<Option<RequestId>, tonic::Status
     parsed.map(Some).ok_or_else(|| {
         tonic::Status::invalid_argument(format!("{REQUEST_ID}: a UUID is needed; not_applied"))
     })
+}
+
+/// The session that a request is part of.
+fn session(metadata: &MetadataMap) -> Result<Option<Vec<Bytes>>, tonic::Status> {
+    let mut tokens = None;
+    for value in metadata.get_all_bin(SESSION) {
+        let token = value.to_bytes().map_err(|_not_base64| {
+            tonic::Status::invalid_argument(format!("{SESSION}: not base64; not_applied"))
+        })?;
+        let tokens = tokens.get_or_insert_with(Vec::new);
+        if !token.is_empty() {
+            tokens.push(token);
+        }
+    }
+    Ok(tokens)
 }
 
 /// The time that a deadline leaves for the service.

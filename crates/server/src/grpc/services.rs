@@ -2,14 +2,16 @@
 
 use meridian_service::{Outcome, Request as ServiceRequest, RequestError, Service};
 use meridian_types::RequestId;
-use meridian_wire::client::{IntoRequest, Malformed, REQUEST_ID, status_of};
+use meridian_wire::client::{IntoRequest, Malformed, REQUEST_ID, SESSION, status_of};
 use meridian_wire::v1;
 use meridian_wire::v1::admin_server::Admin;
 use meridian_wire::v1::kv_server::Kv;
+use tonic::metadata::BinaryMetadataValue;
 use tonic::{Request, Response, Status};
 
-use super::{Desk, request_id, timeout};
+use super::{Desk, request_id, session, timeout};
 use crate::codes;
+use crate::front::{apart, in_session};
 
 impl<S: Service> Desk<S> {
     async fn serve<M, A>(
@@ -21,13 +23,15 @@ impl<S: Service> Desk<S> {
         A: TryFrom<Outcome, Error = Malformed>,
     {
         let (id, timeout) = (request_id(request.metadata())?, timeout(request.metadata())?);
+        let session = session(request.metadata())?;
         let context = self.front.context(id, timeout);
         let understood = understand(request.into_inner());
         let result = match understood {
-            Ok(request) => self.front.call_to_the_end(context, request).await,
+            Ok(request) => self.front.call_to_the_end(context, in_session(session, request)).await,
             Err(refused) => Err(refused),
         };
         let outcome = result.map_err(|error| with_id(status_of(&error), context.id))?;
+        let (outcome, token) = apart(outcome);
         let answer = A::try_from(outcome).map_err(|why| {
             let text = format!("{} unknown: {why}", codes::BUG.id);
             with_id(Status::internal(text), context.id)
@@ -35,6 +39,10 @@ impl<S: Service> Desk<S> {
         let mut response = Response::new(answer);
         if let Ok(value) = context.id.to_string().parse() {
             response.metadata_mut().insert(REQUEST_ID, value);
+        }
+        if let Some(token) = token {
+            let token = BinaryMetadataValue::from_bytes(&token);
+            response.metadata_mut().insert_bin(SESSION, token);
         }
         Ok(response)
     }

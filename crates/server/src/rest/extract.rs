@@ -21,6 +21,10 @@ use crate::{clock, codes};
 pub(super) const CONTEXT: HeaderName = HeaderName::from_static("meridian-context");
 /// The request's id, both ways.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("meridian-request-id");
+/// The session, both ways.
+pub(super) const SESSION: HeaderName = HeaderName::from_static("meridian-session");
+/// What the header says at the beginning of a session, when there is no token yet.
+const NEW_SESSION: &[u8] = b"new";
 /// The write's id.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -57,6 +61,8 @@ pub(super) struct Query {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) context: CallContext,
+    /// The tokens of the session that the request is part of.
+    pub(super) session: Option<Vec<Bytes>>,
     pub(super) consistency: ConsistencyLevel,
     pub(super) query: Query,
     pub(super) headers: HeaderMap,
@@ -89,6 +95,7 @@ impl Call {
             .transpose()?;
         Ok(Self {
             context: desk.front.context(id, timeout),
+            session: session(&parts.headers)?,
             consistency,
             query,
             headers: parts.headers.clone(),
@@ -166,6 +173,20 @@ impl Call {
 /// The time that is `ttl` from now.
 pub(super) fn after(ttl: Duration) -> Millis {
     clock::now().plus(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The session's tokens: one a header, or several with commas between them.
+fn session(headers: &HeaderMap) -> Result<Option<Vec<Bytes>>, RequestError> {
+    let mut tokens = None;
+    for value in headers.get_all(&SESSION) {
+        let tokens = tokens.get_or_insert_with(Vec::new);
+        for text in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if !text.is_empty() && text != NEW_SESSION {
+                tokens.push(parse_token("Meridian-Session", text)?);
+            }
+        }
+    }
+    Ok(tokens)
 }
 
 fn header_text<'h>(

@@ -12,11 +12,12 @@ use meridian_service::{
 use meridian_types::{Hlc, RequestId};
 use serde::Serialize;
 
-use super::extract::{CONTEXT, Call, REQUEST_ID, Refusal};
+use super::extract::{CONTEXT, Call, REQUEST_ID, Refusal, SESSION};
 use super::problem::{Problem, invalid};
 use super::text::{JsonBytes, token, token_header};
 use super::{Desk, multipart};
 use crate::codes;
+use crate::front::{apart, in_session};
 
 /// When a value was written, in the hybrid logical clock's terms.
 const STAMP: HeaderName = HeaderName::from_static("meridian-stamp");
@@ -32,15 +33,23 @@ pub(super) async fn answer<S: Service>(
 ) -> Response {
     let result = match request {
         Ok(request) => {
+            let request = in_session(call.session.clone(), request);
             desk.front.call_to_the_end(call.context, request).await.map_err(Refusal::Request)
         }
         Err(refusal) => Err(refusal),
     };
     let response = match result {
-        Ok(outcome) => respond(outcome).unwrap_or_else(|| {
-            let why = "the node answered with another kind of outcome".to_owned();
-            Problem::door(codes::BUG, why).with_unknown_effect().into_response()
-        }),
+        Ok(outcome) => {
+            let (outcome, token) = apart(outcome);
+            let mut response = respond(outcome).unwrap_or_else(|| {
+                let why = "the node answered with another kind of outcome".to_owned();
+                Problem::door(codes::BUG, why).with_unknown_effect().into_response()
+            });
+            if let Some(token) = token.as_deref().and_then(token_header) {
+                response.headers_mut().insert(SESSION, token);
+            }
+            response
+        }
         Err(Refusal::Request(error)) => Problem::from(&error).into_response(),
         Err(Refusal::Door(code, why)) => Problem::door(code, why).into_response(),
     };

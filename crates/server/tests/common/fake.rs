@@ -299,6 +299,7 @@ impl Fake {
                 })
             }
             Request::Cluster => Ok(Self::cluster()),
+            Request::InSession(inside) => self.serve(*inside.request),
         }
     }
 }

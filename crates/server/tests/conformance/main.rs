@@ -23,7 +23,7 @@ use bytes::Bytes;
 use cases::*;
 use common::http::{Answer, ask};
 use common::resp::{Client, Frame};
-use meridian_crdt::TokenError;
+use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_service::{
     Batch, BatchOutcome, CallContext, ClusterView, Condition, CreateKeyspace, CreateTable,
     DcShortfall, DcTally, DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put,
@@ -104,6 +104,7 @@ fn seen(answer: &Scripted) -> Seen {
             Seen::Tables { keyspaces: keyspaces.len(), tables: tables.len() }
         }
         Ok(Outcome::Cluster(view)) => Seen::Cluster(view.name.clone()),
+        Ok(Outcome::InSession(inside)) => seen(&Ok((*inside.outcome).clone())),
     }
 }
 

@@ -106,6 +106,7 @@ pub(super) async fn run(at: std::net::SocketAddr, request: &Request, json: bool)
         }
         Request::ListTables => ask(at, "GET", "/v1/tables", &[], b"").await,
         Request::Cluster => ask(at, "GET", "/v1/cluster", &[], b"").await,
+        Request::InSession(_) => panic!("sessions have a list of their own"),
     }
 }
 

@@ -26,6 +26,7 @@ use crate::metadata::Metadata;
 use crate::reservations::Reservations;
 use crate::stamps::{Carried, Stamps};
 use crate::vnodes::Vnodes;
+use crate::waiting::WaitingRoom;
 use crate::write_ids::WriteIds;
 
 pub(crate) mod catalog;
@@ -95,6 +96,7 @@ struct Inner {
     ended: Vec<Incarnation>,
     /// No life before this one promised a higher stamp.
     promised_before: Hlc,
+    waiting: WaitingRoom,
     view: ArcSwap<View>,
     catalog_change: Mutex<()>,
     closed: AtomicBool,
@@ -217,6 +219,16 @@ impl Store {
     pub fn clock(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Arc<VnodeClock> {
         let view = self.inner.view();
         view.keyspaces.get(&keyspace).map_or_else(Arc::default, |vnodes| vnodes.clock(vnode))
+    }
+
+    /// The vnodes of a keyspace, if this one is among them.
+    pub(crate) fn vnodes_of(&self, keyspace: KeyspaceId, vnode: VnodeId) -> Option<Arc<Vnodes>> {
+        let vnodes = self.inner.view().keyspaces.get(&keyspace).cloned()?;
+        vnodes.check(vnode).is_ok().then_some(vnodes)
+    }
+
+    pub(crate) fn waiting_room(&self) -> &WaitingRoom {
+        &self.inner.waiting
     }
 
     /// Digests of the clocks of some vnodes. Each is computed once until its clock changes.

@@ -166,6 +166,7 @@ impl Start<'_> {
         let inner = Inner {
             stamps: Stamps::new(mark.max(found.promised), options.max_clock_ahead_ms, self.now),
             reservations: Reservations::default(),
+            waiting: WaitingRoom::default(),
             told: Mutex::default(),
             ended: ended_lives(&found, last, life),
             promised_before: found.promised,

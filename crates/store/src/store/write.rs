@@ -39,6 +39,9 @@ pub struct LocalWrite {
     pub context: WriteContext,
     /// The write's name, so that a retry gets the same dot.
     pub write_id: Option<WriteId>,
+    /// On LWW tables: whether the write is refused where it would lose to what is here. It does so
+    /// only to a stamp that was too far ahead to be followed.
+    pub must_win: bool,
 }
 
 /// A minted write.
@@ -123,7 +126,10 @@ impl Inner {
             return Err(StoreError::ForgottenDot { keyspace, vnode, dot });
         }
         // Under the vnode's lock, so that stamps rise with counters (rule 12).
-        let (stamp, carried) = self.stamps.tick(now);
+        let (stamp, carried) = match write.must_win {
+            true => self.winning_stamp(&place, &vnode, now)?,
+            false => self.stamps.tick(now),
+        };
         let entry = Entry { dot, stamp, expires: write.expires, value: write.value };
         let delta = Delta { entry, context };
         let commit = self.store_delta(&place, &mut vnode, &delta, found, carried)?;
@@ -131,6 +137,27 @@ impl Inner {
             self.write_ids.note(id, row.table, place.token, &delta, now);
         }
         Ok(Minted { delta, retried: false, commit })
+    }
+
+    /// A stamp above those of the row that is there.
+    fn winning_stamp(
+        &self,
+        place: &Place,
+        vnode: &Vnode,
+        now: Millis,
+    ) -> Result<(Hlc, Carried), StoreError> {
+        let (stamp, carried) = self.stamps.tick(now);
+        if place.table.policy() != ConflictPolicy::Lww || vnode.is_above_all(stamp) {
+            return Ok((stamp, carried));
+        }
+        let row = place.table.row_now(&place.key)?;
+        match row.entries().iter().map(|entry| entry.stamp).max() {
+            Some(there) if there >= stamp => {
+                self.stamps.observe(there, now)?;
+                Ok(self.stamps.tick(now))
+            }
+            _ => Ok((stamp, carried)),
+        }
     }
 
     /// The lowest stamp that a write which was accepted long ago may have: up to what was promised

@@ -15,6 +15,7 @@ mod lost;
 mod model;
 mod pulls;
 mod reservations;
+mod sessions;
 mod states;
 mod sweeps;
 mod threads;

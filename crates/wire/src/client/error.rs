@@ -1,6 +1,6 @@
 //! Errors, both ways and whole: what a client decodes is the error that the node had.
 
-use meridian_crdt::TokenError;
+use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_service::{DcShortfall, DcTally, Effect, RequestError};
 use meridian_types::varint::DecodeError;
 use meridian_types::{CatalogError, KeyError, TableId, TableNameError};
@@ -119,6 +119,15 @@ fn cause_of(error: &RequestError) -> Cause {
         RequestError::Storage { why, .. } => Cause::Storage(e::Storage { why: why.clone() }),
         RequestError::Siblings { count } => Cause::Siblings(e::Siblings { count: wide(*count) }),
         RequestError::Stopping => Cause::Stopping(e::Stopping {}),
+        RequestError::Session(SessionTokenError::Malformed(why)) => {
+            Cause::Session(TokenError::Malformed(*why).into())
+        }
+        RequestError::Session(SessionTokenError::Forged) => {
+            Cause::Session(TokenError::Forged.into())
+        }
+        RequestError::SessionBehind { level } => {
+            Cause::SessionBehind(e::SessionBehind { level: consistency(*level).into() })
+        }
     }
 }
 
@@ -164,6 +173,14 @@ impl TryFrom<ErrorDetail> for RequestError {
             }
             Cause::Siblings(siblings) => Self::Siblings { count: size(siblings.count) },
             Cause::Stopping(e::Stopping {}) => Self::Stopping,
+            Cause::Session(refused) => match refused.try_into()? {
+                TokenError::Malformed(why) => Self::Session(SessionTokenError::Malformed(why)),
+                TokenError::Forged => Self::Session(SessionTokenError::Forged),
+                TokenError::OtherTable { .. } | TokenError::OtherKey => {
+                    return Err(Malformed { what: "refusal of a session" });
+                }
+            },
+            Cause::SessionBehind(behind) => Self::SessionBehind { level: level(behind.level)? },
         })
     }
 }

@@ -23,6 +23,10 @@ use crate::v1;
 /// The metadata field with a request's id, on the way in and out.
 pub const REQUEST_ID: &str = "meridian-request-id";
 
+/// The metadata field of sessions, in and out: bytes, several times where several requests of the
+/// session had run beside each other. An empty one begins a session.
+pub const SESSION: &str = "meridian-session-bin";
+
 /// An answer that is not as the protocol has it: from a newer or a broken node. Whether a write
 /// was applied is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

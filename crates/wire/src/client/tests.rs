@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use meridian_crdt::TokenError;
+use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_service::{
     Batch, BatchOutcome, ClusterView, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally,
     DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet, NodeView, Outcome, Put, PutItem,
@@ -45,6 +45,7 @@ fn every_error() -> Vec<RequestError> {
         storage(Effect::NotApplied),
         RequestError::Siblings { count: 3 },
         RequestError::Stopping,
+        RequestError::SessionBehind { level },
     ];
     all.extend(
         [
@@ -65,6 +66,13 @@ fn every_error() -> Vec<RequestError> {
             TokenError::Forged,
         ]
         .map(RequestError::Context),
+    );
+    all.extend(
+        [
+            DecodeError::Invalid { at: 3, what: "vnode of a session" }.into(),
+            SessionTokenError::Forged,
+        ]
+        .map(RequestError::Session),
     );
     all.extend(
         [

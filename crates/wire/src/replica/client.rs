@@ -1,6 +1,6 @@
 //! A client's request and its outcome on their way between two nodes.
 
-use meridian_service::{Outcome, Request, RequestError};
+use meridian_service::{InSession, Outcome, Request, RequestError, SessionOutcome};
 use meridian_types::{ConsistencyLevel, Millis};
 
 use super::WireFault;
@@ -31,6 +31,10 @@ impl From<Request> for v1::ClientRequest {
             }
             Request::ListTables => Asked::ListTables(v1::ListTablesRequest {}),
             Request::Cluster => Asked::Cluster(v1::ClusterRequest {}),
+            Request::InSession(InSession { tokens, request }) => {
+                let request = Some(Box::new((*request).into()));
+                Asked::InSession(Box::new(v1::SessionRequest { tokens, request }))
+            }
         };
         Self { request: Some(request) }
     }
@@ -41,6 +45,7 @@ impl TryFrom<v1::ClientRequest> for Request {
 
     fn try_from(request: v1::ClientRequest) -> Result<Self, WireFault> {
         let request = match request.request.ok_or(WireFault::Missing("client's request"))? {
+            Asked::InSession(inside) => return in_session(*inside),
             Asked::Get(get) => get.into_request(&DEFAULTS),
             Asked::Put(put) => put.into_request(&DEFAULTS),
             Asked::Delete(delete) => delete.into_request(&DEFAULTS),
@@ -58,6 +63,18 @@ impl TryFrom<v1::ClientRequest> for Request {
         request
             .map_err(|why| WireFault::Invalid { field: "client's request", why: why.to_string() })
     }
+}
+
+/// Sessions are not nested, so no message makes this go deep.
+fn in_session(inside: v1::SessionRequest) -> Result<Request, WireFault> {
+    let v1::SessionRequest { tokens, request } = inside;
+    let request = *request.ok_or(WireFault::Missing("request of a session"))?;
+    if matches!(request.request, Some(Asked::InSession(_))) {
+        let why = "a session in a session".to_owned();
+        return Err(WireFault::Invalid { field: "client's request", why });
+    }
+    let request = Box::new(request.try_into()?);
+    Ok(Request::InSession(InSession { tokens, request }))
 }
 
 impl From<Result<Outcome, RequestError>> for v1::ClientOutcome {
@@ -78,6 +95,10 @@ impl From<Result<Outcome, RequestError>> for v1::ClientOutcome {
                 tables: tables.into_iter().map(Into::into).collect(),
             }),
             Ok(Outcome::Cluster(view)) => Said::Cluster(view.into()),
+            Ok(Outcome::InSession(SessionOutcome { token, outcome })) => {
+                let outcome = Some(Box::new(Ok(*outcome).into()));
+                Said::InSession(Box::new(v1::SessionOutcome { token, outcome }))
+            }
         };
         Self { outcome: Some(outcome) }
     }
@@ -103,6 +124,17 @@ fn result_of(outcome: Said) -> Result<Result<Outcome, RequestError>, Malformed> 
         Said::Created(created) => Outcome::Created { new: created.new },
         Said::Table(view) => Outcome::Table(view.try_into()?),
         Said::Tables(tables) => tables.try_into()?,
+        Said::InSession(inside) => {
+            let v1::SessionOutcome { token, outcome } = *inside;
+            let malformed = Malformed { what: "outcome in a session" };
+            match outcome.and_then(|outcome| outcome.outcome) {
+                None | Some(Said::InSession(_) | Said::Error(_)) => return Err(malformed),
+                Some(outcome) => {
+                    let outcome = Box::new(result_of(outcome)?.map_err(|_error| malformed)?);
+                    Outcome::InSession(SessionOutcome { token, outcome })
+                }
+            }
+        }
         Said::Cluster(view) => Outcome::Cluster(view.try_into()?),
     }))
 }

@@ -26,27 +26,40 @@ const ERROR: Shape =
     Shape(&[(16, Shape(&[(2, LEAF)])), (17, Shape(&[(2, LEAF)])), (18, Shape(&[(2, LEAF)]))]);
 
 const CLIENT_REQUEST: Shape = Shape(&[
-    (5, Shape(&[(2, LEAF)])), // multi-get: keys
-    (6, Shape(&[(2, LEAF)])), // batch: writes
-    (9, Shape(&[(2, LEAF)])), // create keyspace: replication
+    (5, KEYS),                                                      // multi-get: keys
+    (6, KEYS),                                                      // batch: writes
+    (9, KEYS),                                                      // create keyspace: replication
+    (14, Shape(&[(1, LEAF), (2, Shape(&[(5, KEYS), (6, KEYS)]))])), // in a session
 ]);
+const KEYS: Shape = Shape(&[(2, LEAF)]);
 
 const CLIENT_OUTCOME: Shape = Shape(&[
+    (13, Shape(&[(2, PLAIN_OUTCOME)])), // in a session
     (1, ERROR),
     (2, VALUES),
-    (5, Shape(&[(1, Shape(&[(1, VALUES), (2, ERROR)]))])), // multi-get: results
-    (6, Shape(&[(1, Shape(&[(2, ERROR)]))])),              // batch: results
-    (7, Shape(&[(1, Shape(&[(2, LEAF)]))])),               // page: rows, values
-    (8, Shape(&[(1, Shape(&[(3, LEAF)]))])),               // replicas, values
-    (10, Shape(&[(2, LEAF)])),                             // table: replication
+    (5, MULTI_GOT),
+    (6, BATCH),
+    (7, PAGE),
+    (8, REPLICAS),
+    (10, Shape(&[(2, LEAF)])), // table: replication
     (11, CATALOG),
     (12, Shape(&[(4, LEAF), (5, LEAF)])), // cluster: datacenters, nodes
 ]);
+/// What is answered in a session.
+const PLAIN_OUTCOME: Shape =
+    Shape(&[(2, VALUES), (5, MULTI_GOT), (6, BATCH), (7, PAGE), (8, REPLICAS)]);
+/// Results, each with values or an error.
+const MULTI_GOT: Shape = Shape(&[(1, Shape(&[(1, VALUES), (2, ERROR)]))]);
+const BATCH: Shape = Shape(&[(1, Shape(&[(2, ERROR)]))]);
+/// Rows with values.
+const PAGE: Shape = Shape(&[(1, Shape(&[(2, LEAF)]))]);
+const REPLICAS: Shape = Shape(&[(1, Shape(&[(3, LEAF)]))]);
 
 const MESSAGE: Shape = Shape(&[
     (
         3,
         Shape(&[
+            (4, Shape(&[(9, LEAF)])), // what a session has seen
             (5, CLIENT_REQUEST),
             (9, Shape(&[(1, LEAF)])),  // dots
             (10, Shape(&[(3, LEAF)])), // batch: writes

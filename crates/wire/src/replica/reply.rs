@@ -115,6 +115,7 @@ impl From<&Refusal> for v1::Refusal {
             }
             Refusal::DeadlinePassed => Why::DeadlinePassed(v1::Nothing {}),
             Refusal::Rebuilding => Why::Rebuilding(v1::Nothing {}),
+            Refusal::Behind => Why::Behind(v1::Nothing {}),
             Refusal::Malformed(why) => Why::Malformed(why.clone()),
             Refusal::GivenUp => Why::GivenUp(v1::Nothing {}),
         };
@@ -138,6 +139,7 @@ impl TryFrom<v1::Refusal> for Refusal {
             }
             Why::DeadlinePassed(v1::Nothing {}) => Self::DeadlinePassed,
             Why::Rebuilding(v1::Nothing {}) => Self::Rebuilding,
+            Why::Behind(v1::Nothing {}) => Self::Behind,
             Why::Malformed(why) => Self::Malformed(why),
             Why::GivenUp(v1::Nothing {}) => Self::GivenUp,
         })

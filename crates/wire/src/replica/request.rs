@@ -1,7 +1,8 @@
 //! What a coordinator asks of a replica.
 
 use meridian_coordinator::message::{PageRequest, ReplicaRequest, WriteDelta};
-use meridian_types::{Epoch, KeyspaceId, NodeId, TableId};
+use meridian_crdt::Context;
+use meridian_types::{Epoch, KeyspaceId, NodeId, TableId, VnodeId};
 
 use super::WireFault;
 use super::kept::{kept_as, vnode_dot};
@@ -13,11 +14,12 @@ impl From<&ReplicaRequest> for v1::ReplicaRequest {
     fn from(request: &ReplicaRequest) -> Self {
         let kind = match request {
             ReplicaRequest::Write(write) => Kind::Write(write.into()),
-            ReplicaRequest::Read { row, kind, class, epoch } => Kind::Read(v1::ReadRow {
+            ReplicaRequest::Read { row, kind, class, epoch, seen } => Kind::Read(v1::ReadRow {
                 row: Some(row.into()),
                 kind: v1::ReadKind::from(*kind).into(),
                 epoch: epoch.0,
                 class: v1::ReadClass::from(*class).into(),
+                seen: seen.as_ref().map(|seen| seen.to_bytes().into()),
             }),
             ReplicaRequest::Join { row, version, coverage, epoch } => Kind::Join(v1::JoinRow {
                 row: Some(row.into()),
@@ -56,6 +58,7 @@ impl TryFrom<v1::ReplicaRequest> for ReplicaRequest {
                 class: read.class().try_into()?,
                 row: required(read.row, "row of a read")?,
                 epoch: Epoch(read.epoch),
+                seen: read.seen.as_deref().map(context).transpose()?,
             },
             Kind::Join(join) => Self::Join {
                 row: required(join.row, "row of a join")?,
@@ -111,6 +114,10 @@ impl TryFrom<v1::WriteDelta> for WriteDelta {
     }
 }
 
+fn seen((vnode, seen): &(VnodeId, Context)) -> v1::VnodeSeen {
+    v1::VnodeSeen { vnode: vnode.0, seen: seen.to_bytes().into() }
+}
+
 impl From<&PageRequest> for v1::ReadPage {
     fn from(page: &PageRequest) -> Self {
         Self {
@@ -122,6 +129,7 @@ impl From<&PageRequest> for v1::ReadPage {
             prefix: page.prefix.clone(),
             kind: v1::ReadKind::from(page.kind).into(),
             class: v1::ReadClass::from(page.class).into(),
+            seen: page.seen.iter().map(seen).collect(),
         }
     }
 }
@@ -130,9 +138,11 @@ impl TryFrom<v1::ReadPage> for PageRequest {
     type Error = WireFault;
 
     fn try_from(page: v1::ReadPage) -> Result<Self, WireFault> {
+        let seen = page.seen.iter().map(|one| Ok((VnodeId(one.vnode), context(&one.seen)?)));
         Ok(Self {
             kind: page.kind().try_into()?,
             class: page.class().try_into()?,
+            seen: seen.collect::<Result<_, WireFault>>()?,
             keyspace: KeyspaceId(page.keyspace),
             table: TableId(page.table),
             after: page.after.map(Into::into),

@@ -71,6 +71,11 @@ impl History {
         history
     }
 
+    /// What a session may have seen of these writes.
+    pub(super) fn seen_by_somebody(&self, dice: &mut Dice) -> Context {
+        self.writes.keys().copied().filter(|_| dice.below(2) == 0).collect()
+    }
+
     pub(super) fn replica(&mut self, node: NodeId) -> &mut Replica {
         self.replicas.get_mut(&node).unwrap()
     }

@@ -38,8 +38,11 @@ fn explore_histories(cluster: &Cluster, histories: u64, most_faults: Option<usiz
         for policy in POLICIES {
             let history = History::random(cluster, policy, &mut Dice(seed));
             for level in LEVELS {
-                let world = World::start(cluster, level, history.clone(), &BTreeSet::new());
-                states += world.map_or(0, |world| explore(world, most_faults));
+                for seen in [None, Some(history.seen_by_somebody(&mut Dice(seed)))] {
+                    let none = BTreeSet::new();
+                    let world = World::start(cluster, level, history.clone(), &none, seen);
+                    states += world.map_or(0, |world| explore(world, most_faults));
+                }
             }
         }
     }
@@ -77,7 +80,8 @@ fn random_orders_on_three_datacenters_of_three() {
             .map(|_| all[dice.below(all.len())])
             .filter(|&node| node != cluster.leader())
             .collect();
-        let Some(mut world) = World::start(&cluster, level, history, &down) else { continue };
+        let seen = (dice.below(2) == 0).then(|| history.seen_by_somebody(&mut dice));
+        let Some(mut world) = World::start(&cluster, level, history, &down, seen) else { continue };
         loop {
             let possible = world.possible();
             if possible.is_empty() {

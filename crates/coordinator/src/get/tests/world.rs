@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
+use meridian_crdt::VnodeClock;
 use meridian_service::{Effect, RequestError};
 use meridian_types::ConsistencyLevel;
 
@@ -15,6 +17,7 @@ use crate::testing::{Cluster, HOME};
 pub(super) enum Next {
     Answers(NodeId),
     RefusesRead(NodeId),
+    IsBehind(NodeId),
     Joins(NodeId),
     RefusesRepair(NodeId),
     GoesDown(NodeId),
@@ -24,7 +27,7 @@ pub(super) enum Next {
 
 impl Next {
     pub(super) fn is_fault(self) -> bool {
-        !matches!(self, Self::Answers(_) | Self::Joins(_))
+        !matches!(self, Self::Answers(_) | Self::Joins(_) | Self::IsBehind(_))
     }
 }
 
@@ -35,7 +38,12 @@ pub(super) struct World<'a> {
     machine: GetMachine,
     now: Millis,
     history: History,
-    reads: BTreeMap<NodeId, ReadKind>,
+    /// What the session has seen.
+    seen: Option<Arc<Context>>,
+    /// Who may be asked at this level.
+    readers: BTreeSet<NodeId>,
+    /// Who is asked for what, and whether it refuses where it lacks what was seen.
+    reads: BTreeMap<NodeId, (ReadKind, bool)>,
     repairs: BTreeMap<NodeId, (Row, Context)>,
     failed: BTreeSet<NodeId>,
     /// Who answered, with anything; and with data, before anybody was repaired.
@@ -59,7 +67,9 @@ impl<'a> World<'a> {
         level: ConsistencyLevel,
         history: History,
         down: &BTreeSet<NodeId>,
+        seen: Option<Context>,
     ) -> Option<Self> {
+        let seen = seen.map(Arc::new);
         let replicas = cluster.replicas();
         let alive = |node: NodeId| !down.contains(&node);
         let plan = ReadPlan::new(level, HOME, cluster.leader(), replicas, alive, &cluster.topology);
@@ -74,6 +84,7 @@ impl<'a> World<'a> {
             Ok(plan) => plan,
         };
         assert!(cluster.is_enough(level, &up), "{level} not refused with {up:?} alive");
+        let readers = plan.replicas.iter().map(|replica| replica.node).collect();
         let contacts = plan.contacts().iter().map(|replica| replica.node).collect();
         assert!(cluster.is_enough(level, &contacts));
         let options = GetOptions {
@@ -83,13 +94,15 @@ impl<'a> World<'a> {
             hedge_at: Some(HEDGE),
         };
         let mut actions = GetActions::new();
-        let machine = GetMachine::start(&plan, options, &mut actions);
+        let machine = GetMachine::start_in_session(&plan, options, seen.clone(), &mut actions);
         let mut world = World {
             cluster,
             level,
             machine,
             now: Millis(0),
             history,
+            seen,
+            readers,
             reads: BTreeMap::new(),
             repairs: BTreeMap::new(),
             failed: down.clone(),
@@ -114,8 +127,10 @@ impl<'a> World<'a> {
         if self.done {
             return next;
         }
-        for &node in self.reads.keys() {
-            next.extend([Next::Answers(node), Next::RefusesRead(node)]);
+        for (&node, (_, covering)) in &self.reads {
+            let is_behind = *covering && !self.covers(&BTreeSet::from([node]));
+            next.push(if is_behind { Next::IsBehind(node) } else { Next::Answers(node) });
+            next.push(Next::RefusesRead(node));
         }
         for &node in self.repairs.keys() {
             next.extend([Next::Joins(node), Next::RefusesRepair(node)]);
@@ -132,6 +147,14 @@ impl<'a> World<'a> {
         next
     }
 
+    /// Whether these replicas together have what the session has seen.
+    fn covers(&self, nodes: &BTreeSet<NodeId>) -> bool {
+        let Some(seen) = &self.seen else { return true };
+        let mut clock = VnodeClock::default();
+        nodes.iter().for_each(|node| clock.join(&self.history.replicas[node].clock));
+        clock.has_all(seen)
+    }
+
     fn happen(&mut self, next: Next) {
         self.trace.push(next);
         self.faults += usize::from(next.is_fault());
@@ -144,7 +167,7 @@ impl<'a> World<'a> {
                 if heard {
                     self.answered.insert(node);
                 }
-                match self.reads.remove(&node).unwrap() {
+                match self.reads.remove(&node).unwrap().0 {
                     ReadKind::Data => {
                         if heard && self.repaired.is_empty() && self.replies.is_empty() {
                             self.contributed.insert(node);
@@ -160,6 +183,13 @@ impl<'a> World<'a> {
                 self.reads.remove(&node);
                 self.failed.insert(node);
                 GetEvent::ReadRefused { from: node, refusal }
+            }
+            Next::IsBehind(node) => {
+                self.reads.remove(&node);
+                if self.of_one() {
+                    self.failed.insert(node);
+                }
+                GetEvent::ReadRefused { from: node, refusal: Refusal::Behind }
             }
             Next::Joins(node) => {
                 let (version, coverage) = self.repairs.remove(&node).unwrap();
@@ -199,9 +229,9 @@ impl<'a> World<'a> {
         let trace = &self.trace;
         assert!(!self.done, "{action:?} after Done: {trace:?}");
         match action {
-            GetAction::Read { from, kind } => {
+            GetAction::Read { from, kind, covering } => {
                 assert!(!self.failed.contains(&from), "asks {from}: {trace:?}");
-                let before = self.reads.insert(from, kind);
+                let before = self.reads.insert(from, (kind, covering));
                 assert!(before.is_none() && self.replies.is_empty(), "{trace:?}");
             }
             GetAction::Repair { to, version, coverage } => {
@@ -241,6 +271,7 @@ impl<'a> World<'a> {
                 let level = self.level;
                 assert!(self.cluster.is_enough(level, &self.answered), "{level}: {trace:?}");
                 self.check_row(done);
+                self.check_session();
                 if !self.of_one() {
                     self.check_holders(done);
                 }
@@ -249,17 +280,28 @@ impl<'a> World<'a> {
             Err(failure) => {
                 let error = failure.clone().into_error(&self.cluster.topology);
                 assert_eq!(error.effect(), Effect::NotApplied, "{error}");
-                let known = matches!(
-                    error,
-                    RequestError::Timeout { write: false, .. }
-                        | RequestError::Failed { write: false, .. }
-                );
+                let known = match error {
+                    RequestError::Timeout { write, .. } | RequestError::Failed { write, .. } => {
+                        !write
+                    }
+                    RequestError::SessionBehind { .. } => self.seen.is_some(),
+                    _ => false,
+                };
                 assert!(known, "{error}");
                 if self.now < DEADLINE {
                     self.check_hopeless();
                 }
             }
         }
+    }
+
+    /// Those that were read have everything that the session has seen.
+    fn check_session(&self) {
+        let read = match self.of_one() {
+            true => self.contributed.iter().copied().take(1).collect(),
+            false => self.contributed.clone(),
+        };
+        assert!(self.covers(&read), "stale for its session: {:?}", self.trace);
     }
 
     /// The row is what the replicas that were joined, or agreed, add up to.
@@ -319,8 +361,14 @@ impl<'a> World<'a> {
             let holds = self.history.replicas[node].row.entries() == joined;
             !self.failed.contains(node) || self.contributed.contains(node) && holds
         };
-        let may = self.history.replicas.keys().copied().filter(may).collect();
-        assert!(!self.cluster.is_enough(self.level, &may), "gave up early: {:?}", self.trace);
+        let may: BTreeSet<NodeId> = self.history.replicas.keys().copied().filter(may).collect();
+        let mut read = may.intersection(&self.readers).copied();
+        let covered = match self.of_one() {
+            true => read.any(|node| self.covers(&BTreeSet::from([node]))),
+            false => self.covers(&read.collect()),
+        };
+        let hopeless = !covered || !self.cluster.is_enough(self.level, &may);
+        assert!(hopeless, "gave up early: {:?}", self.trace);
     }
 
     pub(super) fn then(&self, next: Next) -> Self {

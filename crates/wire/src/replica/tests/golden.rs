@@ -11,6 +11,7 @@ use meridian_crdt::{
     Actor, Context, Delta, Dot, Entry, Evidence, Promise, Row, RowVersion, VnodeClock,
 };
 use meridian_repair::message::{PullMany, PullPage, PulledPages, PulledRow, ToldEvidence};
+use meridian_service::{InSession, Outcome, Request, SessionOutcome};
 use meridian_types::{
     BatchId, Epoch, Goods, Hlc, Incarnation, KeptAs, KeyspaceId, NodeId, PeerStanding, ReadClass,
     RowKey, TableId, VnodeId, VnodeKind, WriteId,
@@ -62,6 +63,7 @@ fn small_answers() {
         "08ac0222141a12090100000000000000110200000000000000",
     );
     golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::DeadlinePassed)), "08ac0222043a026200");
+    golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::Behind)), "08ac0222043a024200");
     let stale = Refusal::StaleEpoch { asked: Epoch(1), has: Epoch(2) };
     golden(PeerBody::Reply(ReplicaReply::Refused(stale)), "08ac0222083a062a0408011002");
 }
@@ -90,7 +92,7 @@ fn a_read_says_what_it_waits_for() {
     };
     let (kind, class, epoch) = (ReadKind::Digest, ReadClass::Global, Epoch(1));
     golden(
-        PeerBody::Request(ReplicaRequest::Read { row, kind, class, epoch }),
+        PeerBody::Request(ReplicaRequest::Read { row, kind, class, epoch, seen: None }),
         "08ac021a1312110a0908011002180322016b100218012003",
     );
     golden(PeerBody::Reply(ReplicaReply::Refused(Refusal::Rebuilding)), "08ac0222043a026a00");
@@ -147,6 +149,37 @@ fn a_pull_of_several_vnodes() {
         PeerBody::RepairReply(RepairReply::Pages(pages)),
         "08ac02322a2a280a01031202ac021a1f0a0e01010100000000000000020100001209080212016b1a0201002202100f",
     );
+}
+
+#[test]
+fn what_a_session_has_seen() {
+    let seen: Context =
+        [Dot::new(Actor { node: NodeId(1), incarnation: Incarnation(2) }, 3)].into_iter().collect();
+    let row = RowKey {
+        keyspace: KeyspaceId(1),
+        table: TableId(2),
+        vnode: VnodeId(3),
+        key: Bytes::from_static(b"k"),
+    };
+    let kind = ReadKind::Data;
+    let class = ReadClass::One;
+    let read = ReplicaRequest::Read { row, kind, class, epoch: Epoch(1), seen: Some(seen) };
+    golden(
+        PeerBody::Request(read),
+        "08ac021a2312210a0908011002180322016b1001180120012a0e0101010000000000000002010200",
+    );
+    let request = Request::InSession(InSession {
+        tokens: vec![Bytes::from_static(b"t")],
+        request: Box::new(Request::Cluster),
+    });
+    golden(
+        PeerBody::Request(ReplicaRequest::Coordinate(request)),
+        "08ac021a0b2a0972070a017412026a00",
+    );
+    let outcome = Box::new(Outcome::Created { new: true });
+    let outcome = SessionOutcome { token: Bytes::from_static(b"t"), outcome };
+    let coordinated = ReplicaReply::Coordinated(Box::new(Ok(Outcome::InSession(outcome))));
+    golden(PeerBody::Reply(coordinated), "08ac02220d320b6a090a017412044a020801");
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn keys_and_values_are_views_into_the_received_buffer() {
 
 #[test]
 fn a_request_that_cannot_be_read_says_whom_to_tell() {
-    let read = v1::ReadRow { row: None, kind: 1, epoch: 0, class: 1 };
+    let read = v1::ReadRow { row: None, kind: 1, epoch: 0, class: 1, seen: None };
     let request = v1::ReplicaRequest { request: Some(v1::replica_request::Request::Read(read)) };
     let message = v1::PeerMessage {
         call: 9,
@@ -81,7 +81,7 @@ fn a_request_that_cannot_be_read_says_whom_to_tell() {
 fn every_number_of_a_kind_that_is_not_known_is_refused() {
     for kind in [0, 3, i32::MAX, -1] {
         let row = Some(v1::RowKey::default());
-        let read = v1::ReadRow { row, kind, epoch: 0, class: 1 };
+        let read = v1::ReadRow { row, kind, epoch: 0, class: 1, seen: None };
         let request =
             v1::ReplicaRequest { request: Some(v1::replica_request::Request::Read(read)) };
         assert!(ReplicaRequest::try_from(request).is_err(), "{kind}");

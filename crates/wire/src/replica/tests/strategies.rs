@@ -9,15 +9,17 @@ use meridian_coordinator::message::{
     WriteDelta, Written,
 };
 use meridian_crdt::{
-    Actor, Context, Delta, Dot, Entry, Evidence, Promise, Row, RowVersion, VnodeClock,
+    Actor, Context, Delta, Dot, Entry, Evidence, Promise, Row, RowVersion, SessionTokenError,
+    VnodeClock,
 };
 use meridian_repair::message::{
     PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, ToldEvidence,
 };
 use meridian_service::{
     Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally, Delete,
-    Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put, PutItem, PutOutcome, ReadValue,
-    ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow, Touch, TouchOutcome,
+    Effect, Expiry, Get, GetOutcome, InSession, MultiGet, Outcome, Put, PutItem, PutOutcome,
+    ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow, SessionOutcome,
+    Touch, TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::{
@@ -117,31 +119,36 @@ fn write() -> impl Strategy<Value = WriteDelta> {
 }
 
 fn page_request() -> impl Strategy<Value = PageRequest> {
-    (any::<(u32, u32, u64, usize)>(), option::of(position()), bytes(), kind(), class()).prop_map(
-        |((keyspace, table, until, limit), after, prefix, kind, class)| PageRequest {
-            keyspace: KeyspaceId(keyspace),
-            table: TableId(table),
-            after,
-            until,
-            limit,
-            prefix,
-            kind,
-            class,
-        },
-    )
+    let seen = vec((any::<u32>().prop_map(VnodeId), context()), 0..3);
+    (any::<(u32, u32, u64, usize)>(), option::of(position()), bytes(), (kind(), class()), seen)
+        .prop_map(|((keyspace, table, until, limit), after, prefix, (kind, class), seen)| {
+            PageRequest {
+                keyspace: KeyspaceId(keyspace),
+                table: TableId(table),
+                after,
+                until,
+                limit,
+                prefix,
+                kind,
+                class,
+                seen,
+            }
+        })
 }
 
 fn replica_request() -> impl Strategy<Value = ReplicaRequest> {
     prop_oneof![
         write().prop_map(ReplicaRequest::Write),
-        (row_key(), kind(), class(), any::<u64>()).prop_map(|(row, kind, class, epoch)| {
-            ReplicaRequest::Read { row, kind, class, epoch: Epoch(epoch) }
-        }),
+        (row_key(), kind(), class(), any::<u64>(), option::of(context())).prop_map(
+            |(row, kind, class, epoch, seen)| {
+                ReplicaRequest::Read { row, kind, class, epoch: Epoch(epoch), seen }
+            }
+        ),
         (row_key(), row(), context(), any::<u64>()).prop_map(|(row, version, coverage, epoch)| {
             ReplicaRequest::Join { row, version, coverage, epoch: Epoch(epoch) }
         }),
         page_request().prop_map(ReplicaRequest::Page),
-        client_request().prop_map(ReplicaRequest::Coordinate),
+        coordinated().prop_map(ReplicaRequest::Coordinate),
         (row_key(), any::<[u8; 16]>(), kept_as(), vec(any::<u32>(), 0..3), any::<bool>()).prop_map(
             |(row, write_id, kept_as, holders, over_what_is_here)| {
                 ReplicaRequest::Reserve(Reserve {
@@ -236,6 +243,13 @@ fn put() -> impl Strategy<Value = Put> {
     )
 }
 
+fn coordinated() -> impl Strategy<Value = Request> {
+    let inside = (vec(bytes(), 0..3), client_request()).prop_map(|(tokens, request)| {
+        Request::InSession(InSession { tokens, request: Box::new(request) })
+    });
+    prop_oneof![3 => client_request(), 1 => inside]
+}
+
 fn client_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         get().prop_map(Request::Get),
@@ -321,6 +335,8 @@ fn error() -> impl Strategy<Value = RequestError> {
         text().prop_map(|why| RequestError::Storage { why, effect: Effect::Unknown }),
         any::<usize>().prop_map(|count| RequestError::Siblings { count }),
         Just(RequestError::Stopping),
+        Just(RequestError::Session(SessionTokenError::Forged)),
+        level().prop_map(|level| RequestError::SessionBehind { level }),
     ]
 }
 
@@ -364,6 +380,13 @@ fn replica_row() -> impl Strategy<Value = ReplicaRow> {
     )
 }
 
+fn coordinated_outcome() -> impl Strategy<Value = Outcome> {
+    let inside = (bytes(), outcome()).prop_map(|(token, outcome)| {
+        Outcome::InSession(SessionOutcome { token, outcome: Box::new(outcome) })
+    });
+    prop_oneof![3 => outcome(), 1 => inside]
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         got().prop_map(Outcome::Got),
@@ -395,6 +418,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         text().prop_map(Refusal::Storage),
         Just(Refusal::Overloaded),
         Just(Refusal::DeadlinePassed),
+        Just(Refusal::Behind),
         any::<(u64, u64)>().prop_map(|(ahead_ms, limit_ms)| {
             Refusal::Stamp(StampTooFarAhead { ahead_ms, limit_ms })
         }),
@@ -424,7 +448,8 @@ fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
         Just(ReplicaReply::Joined),
         (vec(page_row(), 0..4), option::of(position()))
             .prop_map(|(rows, end)| ReplicaReply::Page(PageReply { rows, end })),
-        result(outcome()).prop_map(|result| ReplicaReply::Coordinated(Box::new(result))),
+        result(coordinated_outcome())
+            .prop_map(|result| ReplicaReply::Coordinated(Box::new(result))),
         refusal().prop_map(ReplicaReply::Refused),
         (dot(), context(), any::<u64>()).prop_map(|(dot, context, stamp)| {
             ReplicaReply::Reserved { dot, context, not_below: Hlc(stamp) }
