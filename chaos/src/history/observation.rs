@@ -380,6 +380,8 @@ pub struct Backlog {
     pub requests: u64,
     /// Vnodes whose clock differs from a peer's, by the last comparison.
     pub differing: u64,
+    /// Vnodes that it may have lost something of; 0 where a node that it waits for never comes back.
+    pub unsound: u64,
 }
 
 impl Backlog {

@@ -103,8 +103,8 @@ impl Machine {
         self.owner() == Some(owner)
     }
 
-    /// Whether it runs and has, by its own word, everything that its clocks claim.
-    pub(super) fn is_sound(&self) -> bool {
+    /// Whether it runs and nothing has failed in it. What it can prove of each vnode is another matter.
+    pub(super) fn is_whole(&self) -> bool {
         self.up().is_some_and(|up| up.node.condition().failure.is_none())
     }
 }

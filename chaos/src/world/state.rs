@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use meridian_types::{KeyspaceId, NodeId, RowKey, VnodeId};
+use meridian_types::{KeyspaceId, NodeId, RowKey, VnodeId, VnodeKind};
 
 use super::World;
 use super::machine::{Clocks, Up, clocks_of};
@@ -16,9 +16,11 @@ impl World {
     pub fn final_state(&self) -> Final {
         let at = self.agenda.now();
         let replica = |(&id, machine): (&NodeId, &super::Machine)| {
-            let mut state = ReplicaState { sound: machine.is_sound(), ..ReplicaState::default() };
+            let mut state = ReplicaState { sound: machine.is_whole(), ..ReplicaState::default() };
             for (&place, vnode) in &self.cluster.vnodes {
                 if let Some(up) = machine.up().filter(|_| vnode.replicas.contains(&id)) {
+                    let standing = up.node.store().standing(place.0, place.1);
+                    state.sound &= standing.kind() == VnodeKind::Sound;
                     match self.vnode_state(up, place) {
                         Some(read) => drop(state.vnodes.insert(place, read)),
                         None => state.sound = false,
@@ -78,8 +80,12 @@ impl World {
     fn replicas_of(&self, place: (KeyspaceId, VnodeId)) -> BTreeMap<NodeId, VnodeState> {
         let replicas = self.cluster.vnodes.get(&place).map_or(&[][..], |vnode| &vnode.replicas);
         let sound = |id: &NodeId| {
-            let machine = self.machines.get(id).filter(|machine| machine.is_sound())?;
-            Some((*id, self.vnode_state(machine.up()?, place)?))
+            let machine = self.machines.get(id).filter(|machine| machine.is_whole())?;
+            let up = machine.up()?;
+            // Of what it may have lost its rows may know more than its clock.
+            let standing = up.node.store().standing(place.0, place.1);
+            let unproven = standing.kind().is_unproven();
+            if unproven { None } else { Some((*id, self.vnode_state(up, place)?)) }
         };
         replicas.iter().filter_map(sound).collect()
     }
@@ -117,6 +123,7 @@ impl World {
             intents: up.node.hints().counters().intents,
             requests: condition.in_flight.0 as u64,
             differing: up.node.differing_vnodes(),
+            unsound: if gone == 0 { condition.lost.vnodes as u64 } else { 0 },
         };
         self.record.tell(What::BacklogSeen { node, backlog });
     }

@@ -227,6 +227,13 @@ impl Db {
         self.core.log.on_settled(commit.seqno(), call);
     }
 
+    /// Settled when everything is that is visible now.
+    #[must_use]
+    pub fn latest(&self) -> Commit {
+        let visible = self.visible_seqno();
+        Commit::new(visible, visible)
+    }
+
     /// The present moment: what is visible now stays readable at it.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use meridian_options::{Options, SyncPolicy};
-use meridian_runtime::{Condition, Node, NodeOptions};
+use meridian_runtime::{Condition, Lost, Node, NodeOptions};
 use meridian_server::{Check, DoorLimits, Doors, DoorsOptions, Health, HealthSource, Password};
 use meridian_store::{HintLimits, StoreOptions};
 use meridian_telemetry::Metrics;
@@ -84,6 +84,7 @@ impl HealthSource for NodeHealth {
             failure,
             unreachable,
             others,
+            lost,
             hints,
             hints_dropped,
             in_flight: (waiting, limit),
@@ -99,6 +100,9 @@ impl HealthSource for NodeHealth {
                 "{hints_dropped} hints found their queue full; anti-entropy brings their writes"
             ));
         }
+        if health.data == Check::ok() && lost.vnodes > 0 {
+            health.data = Check::degraded(rebuilding(&lost));
+        }
         if !unreachable.is_empty() {
             health.cluster = Check::degraded(format!(
                 "{} of {others} other nodes cannot be reached: {}; {hints} hints wait",
@@ -113,6 +117,23 @@ impl HealthSource for NodeHealth {
         }
         health
     }
+}
+
+/// What a node says while it makes good what it may have lost.
+fn rebuilding(lost: &Lost) -> String {
+    let mut words = format!("rebuilding {} vnodes, which answer few reads until then", lost.vnodes);
+    if !lost.waits_for.is_empty() {
+        words.push_str("; waits for ");
+        words.push_str(&lost.waits_for.join(", "));
+    }
+    if lost.stuck > 0 {
+        words.push_str(&format!(
+            "; of {} no replica is left that lost nothing: `meridian repair accept-loss` lets them \
+             begin with what there is",
+            lost.stuck
+        ));
+    }
+    words
 }
 
 fn node_options(options: &Options) -> Result<NodeOptions> {

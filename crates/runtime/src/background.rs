@@ -64,7 +64,7 @@ async fn compare_catalogs(inner: Arc<Inner>) {
         let body = PeerBody::Catalog(digest);
         let answer = inner.ask(peer, Class::Control, None, body, CATALOG_TIMEOUT_MS).await;
         let Ok(PeerBody::CatalogReply(CatalogReply::Catalog(theirs))) = answer else { continue };
-        let joined = inner.off_thread(move |inner| inner.join_catalog(&theirs)).await;
+        let joined = inner.off_thread(move |inner| inner.join_catalog(&theirs, None)).await;
         if let Ok(Err(error)) = joined {
             tracing::error!(peer = inner.name_of(peer), %error, "the catalog was not joined");
         }

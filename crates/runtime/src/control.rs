@@ -10,11 +10,11 @@ use std::sync::Arc;
 use meridian_coordinator::message::{ReplicaReply, ReplicaRequest, WriteDelta, Written};
 use meridian_node::{
     AntiEntropyEvent, AntiEntropyOptions, HandoffAction, HandoffEvent, LivenessChange, Node,
-    NodeAction, NodeEvent,
+    NodeAction, NodeEvent, RebuildEvent,
 };
 use meridian_store::{Fulfilment, Hint, HintId};
 use meridian_transport::Class;
-use meridian_types::NodeId;
+use meridian_types::{KeyspaceId, Millis, NodeId};
 use meridian_wire::replica::PeerBody;
 use tokio::sync::mpsc;
 
@@ -22,6 +22,7 @@ use crate::alarm::Alarm;
 use crate::exchange::epoch_of;
 use crate::node::Inner;
 use crate::put::millis;
+use crate::rebuild::Lacks;
 
 /// Most events that wait for the control plane.
 pub(crate) const MAX_EVENTS: usize = 65_536;
@@ -31,6 +32,12 @@ const HINT_PAGE_BYTES: usize = 4 << 20;
 
 /// How long one hint waits for its answer. The machine gives up at about the same time.
 const HINT_TIMEOUT_MS: u64 = meridian_node::limits::HINT_TIMEOUT_MS;
+
+/// Vnodes that may have lost something, up to which every change is shown.
+const FEW_VNODES: usize = 64;
+
+/// How often it is shown where there are more.
+const OUTLOOK_EVERY_MS: u64 = 500;
 
 /// What the control plane is told.
 pub(crate) enum ControlEvent {
@@ -78,10 +85,17 @@ struct Control {
     node: Node,
     /// Hints that are loaded and not delivered yet; bounded by the machine's page.
     loaded: BTreeMap<(NodeId, HintId), Hint>,
+    /// When it was last shown what may be lost.
+    shown: Millis,
 }
 
-/// Runs until the node is dropped.
-pub(crate) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<ControlEvent>, seed: u64) {
+/// Runs until the node is dropped. `lacks` is what the start found of its vnodes.
+pub(crate) async fn run(
+    inner: Arc<Inner>,
+    mut events: mpsc::Receiver<ControlEvent>,
+    seed: u64,
+    lacks: BTreeMap<KeyspaceId, Lacks>,
+) {
     let options = AntiEntropyOptions {
         interval_ms: millis(inner.options.anti_entropy_every),
         ..AntiEntropyOptions::new(seed)
@@ -90,11 +104,15 @@ pub(crate) async fn run(inner: Arc<Inner>, mut events: mpsc::Receiver<ControlEve
     let near = inner.topology.nodes_in(inner.dc).map(|node| node.id);
     let node = Node::new(inner.id, peers, near, options, inner.host.now());
     let mut alarm = Alarm::new(Arc::clone(&inner.host));
-    let mut control = Control { inner, node, loaded: BTreeMap::new() };
+    let shown = inner.host.now();
+    let mut control = Control { inner, node, loaded: BTreeMap::new(), shown };
     for target in control.inner.hints.counts().into_keys() {
         control.step(NodeEvent::Handoff(HandoffEvent::HintsKept { target }));
     }
     control.share_keyspaces();
+    for (keyspace, vnodes) in lacks {
+        control.step(NodeEvent::Rebuild(RebuildEvent::Judged { keyspace, vnodes }));
+    }
     loop {
         let wakeup = control.node.next_wakeup();
         tokio::select! {
@@ -135,6 +153,7 @@ impl Control {
     fn step(&mut self, event: NodeEvent) {
         // What differs changes with comparisons only, and hints come far more often.
         let compared = matches!(event, NodeEvent::AntiEntropy(_));
+        let rebuilding = matches!(event, NodeEvent::Rebuild(_) | NodeEvent::Link(_));
         let mut actions = Vec::new();
         self.node.step(event, self.inner.host.now(), &mut actions);
         for action in actions {
@@ -144,12 +163,24 @@ impl Control {
                 NodeAction::AntiEntropy(action) => {
                     crate::repair::perform(&self.inner, action);
                 }
-                // No vnode is judged yet, so nothing is asked for.
-                NodeAction::Rebuild(_) => {}
+                NodeAction::Rebuild(action) => crate::rebuild::perform(&self.inner, action),
             }
         }
         if compared {
             self.show_lag();
+        }
+        if rebuilding {
+            self.show_outlook();
+        }
+    }
+
+    /// Shows what may be lost: seldom while there is much of it, for all of it is looked at.
+    fn show_outlook(&mut self) {
+        let now = self.inner.host.now();
+        let lacking = self.node.rebuild().lacking();
+        if lacking <= FEW_VNODES || now.since(self.shown) >= OUTLOOK_EVERY_MS {
+            self.shown = now;
+            self.inner.outlook.store(Arc::new(self.node.rebuild().outlook()));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Brings the gauges up to date, and sums up how the node is.
 
 use meridian_lsm::TreeStats;
+use meridian_node::Outlook;
 use meridian_store::StoreStats;
 use meridian_telemetry::{HintFate, StorageGauge};
 use meridian_transport::ClassStats;
@@ -22,12 +23,25 @@ pub struct Condition {
     pub unreachable: Vec<String>,
     /// How many other nodes there are.
     pub others: usize,
+    /// What this node may have lost, and makes good.
+    pub lost: Lost,
     /// Hints that wait for other nodes.
     pub hints: u64,
     /// Hints that found the queue to their log full; anti-entropy brings their writes.
     pub hints_dropped: u64,
     /// Requests that wait for other nodes, and how many may.
     pub in_flight: (usize, usize),
+}
+
+/// What a node may have lost (rule 10), and what it waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Vnodes that it does not answer every read of.
+    pub vnodes: usize,
+    /// Those among them that nobody is left to pull from: only an operator's word ends them.
+    pub stuck: usize,
+    /// Nodes that it must pull from and that cannot be reached, by name.
+    pub waits_for: Vec<String>,
 }
 
 /// How large a table is on this node.
@@ -73,6 +87,7 @@ impl Node {
             failure: self.poisoned().or_else(|| inner.failure()),
             unreachable: unreachable.map(|peer| inner.name_of(peer.id).to_owned()).collect(),
             others: inner.peers.iter().count(),
+            lost: inner.lost(),
             hints: inner.hints.counts().values().sum(),
             hints_dropped: inner.hints.dropped(),
             in_flight: (inner.exchanges.len(), MAX_IN_FLIGHT),
@@ -81,6 +96,13 @@ impl Node {
 }
 
 impl Inner {
+    fn lost(&self) -> Lost {
+        let outlook = self.outlook.load();
+        let names = outlook.missing.iter().map(|node| self.name_of(*node).to_owned());
+        let Outlook { vnodes, stuck, .. } = **outlook;
+        Lost { vnodes, stuck, waits_for: names.collect() }
+    }
+
     pub(crate) fn table_size(&self, table: TableId) -> TableSize {
         let stats = self.store.stats();
         let table = stats.tables.iter().find(|stats| stats.table == table);

@@ -9,6 +9,7 @@ use meridian_coordinator::{
 };
 use meridian_crdt::{Context, Row};
 use meridian_service::{CallContext, RequestError};
+use meridian_store::Commit;
 use meridian_transport::Class;
 use meridian_types::{ConsistencyLevel, Epoch, Millis, NodeId, ReadClass, RowKey};
 use meridian_wire::replica::PeerBody;
@@ -18,6 +19,7 @@ use crate::exchange::{Exchange, Running, Waiting, epoch_of};
 use crate::in_flight::Call;
 use crate::node::Inner;
 use crate::put::millis;
+use crate::rebuild::Reading;
 
 pub(crate) type GetAnswer = Result<GetDone, RequestError>;
 type RunningGet = Running<GetMachine, GetAnswer>;
@@ -49,7 +51,10 @@ impl Inner {
         let placement = &table.keyspace.placement;
         let replicas = placement.replicas(row.vnode);
         let alive = |node| self.is_alive(node);
-        let plan = ReadPlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
+        let class = ReadClass::of(level);
+        let doubtful = |node| self.is_doubtful(node, row.keyspace, row.vnode, class);
+        let (me, topology) = (self.id, &self.topology);
+        let plan = ReadPlan::new(level, self.dc, me, replicas, alive, doubtful, topology)?;
         self.check_room()?;
         let now = self.host.now();
         let options = GetOptions {
@@ -61,7 +66,7 @@ impl Inner {
         let mut actions = GetActions::new();
         let machine = GetMachine::start_in_session(&plan, options, seen.clone(), &mut actions);
         let mut get = Running::new(machine, call.id);
-        let (class, epoch) = (ReadClass::of(level), epoch_of(placement, self.dc));
+        let epoch = epoch_of(placement, self.dc);
         let target = ReadRow { row, class, epoch, seen };
         let number = self.exchanges.next_call();
         let actions = self.read_here(&mut get, &target, actions, now);
@@ -93,7 +98,11 @@ impl Inner {
                 GetAction::Read { from, kind, covering }
                     if from == self.id && !(covering && self.is_behind(target)) =>
                 {
-                    get.machine.step(self.read_store(target, kind), now, &mut rest);
+                    match self.read_store(target, kind) {
+                        (event, None) => get.machine.step(event, now, &mut rest),
+                        // Read again by whoever can wait for it.
+                        (_, Some(_)) => rest.push(GetAction::Read { from, kind, covering }),
+                    }
                 }
                 other => rest.push(other),
             }
@@ -112,25 +121,47 @@ impl Inner {
         self.spawn(move |inner| async move {
             let (from, until) = (inner.id, inner.session_wait());
             let RowKey { keyspace, vnode, .. } = target.row;
-            let event = match &target.seen {
+            let (mut event, unsettled) = match &target.seen {
                 Some(seen) if !inner.wait_for_seen(keyspace, vnode, seen, until).await => {
-                    GetEvent::ReadRefused { from, refusal: Refusal::Behind }
+                    (GetEvent::ReadRefused { from, refusal: Refusal::Behind }, None)
                 }
                 _ => inner.read_store(&target, kind),
             };
+            if let Some(commit) = unsettled
+                && let Err(refusal) = inner.settled(&commit).await
+            {
+                event = GetEvent::ReadRefused { from, refusal };
+            }
             inner.step_get(call, event);
         });
     }
 
-    fn read_store(&self, target: &ReadRow, kind: ReadKind) -> GetEvent {
+    /// What the store has, and what must settle before that is shown.
+    fn read_store(&self, target: &ReadRow, kind: ReadKind) -> (GetEvent, Option<Commit>) {
         let from = self.id;
-        match (self.store.read(&target.row), kind) {
-            (Ok(version), ReadKind::Data) => GetEvent::DataArrived { from, version },
-            (Ok(version), ReadKind::Digest) => {
-                GetEvent::DigestArrived { from, digest: version.row.digest() }
-            }
-            (Err(error), _) => GetEvent::ReadRefused { from, refusal: self.refusal(&error) },
-        }
+        let Reading { version, unsettled } = match self.read_as(&target.row, target.class) {
+            Ok(reading) => reading,
+            Err(refusal) => return (GetEvent::ReadRefused { from, refusal }, None),
+        };
+        let event = match kind {
+            ReadKind::Data => GetEvent::DataArrived { from, version },
+            ReadKind::Digest => GetEvent::DigestArrived { from, digest: version.row.digest() },
+        };
+        (event, unsettled)
+    }
+
+    /// Steps a get with what the store had, when that has settled. Whoever calls this may hold the
+    /// get's lock, and it may have settled just now.
+    fn step_get_when_settled(
+        self: &Arc<Self>,
+        call: Call,
+        commit: &Commit,
+        event: impl FnOnce(Result<(), Refusal>) -> GetEvent + Send + 'static,
+    ) {
+        self.when_settled(commit, move |inner, settled| {
+            let event = event(settled);
+            inner.spawn(move |inner| async move { inner.step_get(call, event) });
+        });
     }
 
     /// Steps a waiting get. Events for gets that are over do nothing.
@@ -227,7 +258,13 @@ impl Inner {
                 self.read_when_seen(call, target.clone(), kind);
                 return None;
             }
-            return Some(self.read_store(target, kind));
+            let (event, unsettled) = self.read_store(target, kind);
+            let Some(commit) = unsettled else { return Some(event) };
+            let refused = move |refusal| GetEvent::ReadRefused { from, refusal };
+            self.step_get_when_settled(call, &commit, move |settled| {
+                settled.map_or_else(refused, |()| event)
+            });
+            return None;
         }
         let ReadRow { row, class, epoch, seen } = target.clone();
         let seen = seen.filter(|_| covering).map(|seen| Context::clone(&seen));
@@ -275,9 +312,9 @@ impl Inner {
         if self.store.is_settled(&commit) {
             return Some(GetEvent::Repaired { from });
         }
-        self.when_settled(&commit, move |inner, settled| {
+        self.step_get_when_settled(call, &commit, move |settled| {
             let refused = |refusal| GetEvent::RepairRefused { from, refusal };
-            inner.step_get(call, settled.map_or_else(refused, |()| GetEvent::Repaired { from }));
+            settled.map_or_else(refused, |()| GetEvent::Repaired { from })
         });
         None
     }

@@ -43,6 +43,7 @@ mod peer;
 mod peers;
 mod placements;
 mod put;
+mod rebuild;
 mod repair;
 mod serve;
 mod session;
@@ -50,7 +51,7 @@ mod tasks;
 mod tokio_host;
 
 pub use error::{StartError, StopError};
-pub use figures::Condition;
+pub use figures::{Condition, Lost};
 pub use host::{Host, Linker, Network};
 pub use meridian_crdt::SessionLimits;
 pub use node::Node;

@@ -8,12 +8,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use meridian_coordinator::message::Refusal;
 use meridian_crdt::TokenKey;
-use meridian_node::{AliveView, LinkEvent, NodeEvent};
+use meridian_node::{AliveView, LinkEvent, NodeEvent, Outlook, RebuildEvent};
 use meridian_store::{Commit, HintLog, Identity, Metadata, Opened, Store, StoreError};
 use meridian_telemetry::Metrics;
 use meridian_topology::Topology;
 use meridian_transport::{Class, Handshake, LinkState, Peer, SendRefused};
-use meridian_types::{Catalog, DcId, Incarnation, Millis, NodeId};
+use meridian_types::{Catalog, DcId, Incarnation, KeyspaceId, Millis, NodeId};
 use meridian_vfs::Fs;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) peers: Peers,
     /// Who can be reached: made anew by the control plane at every change.
     pub(crate) alive: ArcSwap<AliveView>,
+    /// What may be lost, as the control plane saw it last.
+    pub(crate) outlook: ArcSwap<Outlook>,
     pub(crate) control: ControlSender,
     pub(crate) links: OnceLock<Arc<dyn Network>>,
     stopping: AtomicBool,
@@ -129,6 +131,7 @@ impl Node {
             intents: IntentCalls::default(),
             peers,
             alive: ArcSwap::from_pointee(AliveView::default()),
+            outlook: ArcSwap::from_pointee(Outlook::default()),
             control,
             links: OnceLock::new(),
             stopping: AtomicBool::new(false),
@@ -137,6 +140,8 @@ impl Node {
             host,
             options,
         });
+        // Before anybody can ask: what may be lost answers no read.
+        let lacks = crate::rebuild::judge_all(&inner)?;
         let inbound = Arc::new(PeerDoor(Arc::downgrade(&inner)));
         let linked = links.link(inner.handshake(opened.incarnation), inbound).await?;
         let links = inner.links.get_or_init(|| linked);
@@ -144,7 +149,7 @@ impl Node {
         links.set_peers(inner.link_peers());
         let mut tasks = Tasks::default();
         let seed = inner.host.random();
-        tasks.spawn(&*inner.host, crate::control::run(Arc::clone(&inner), events, seed));
+        tasks.spawn(&*inner.host, crate::control::run(Arc::clone(&inner), events, seed, lacks));
         crate::background::start(&inner, &mut tasks);
         Ok(Self { inner, opened, tasks: Mutex::new(tasks) })
     }
@@ -309,13 +314,29 @@ impl Inner {
         self.control.tell(ControlEvent::Node(NodeEvent::Link(event)));
     }
 
-    /// Joins a catalog and shows what is new to the requests that come.
-    pub(crate) fn join_catalog(&self, theirs: &Catalog) -> Result<bool, StoreError> {
+    /// Joins a catalog and shows what is new to the requests that come. `created` is a keyspace of
+    /// it that its sender has just created: where it was not known here before, nobody can have lost
+    /// anything of it.
+    pub(crate) fn join_catalog(
+        &self,
+        theirs: &Catalog,
+        created: Option<KeyspaceId>,
+    ) -> Result<bool, StoreError> {
+        let before = self.catalog.load_full();
         let changed = self.store.join_catalog(theirs)?;
         if changed {
             let placements = &self.options.placements;
             let ground = Ground { me: self.id, topology: &self.topology, placements };
             self.catalog.rcu(|before| CatalogView::build(&self.store.catalog(), ground, before));
+            let view = self.catalog.load_full();
+            let ids = view.keyspaces().map(|keyspace| keyspace.def.id);
+            for keyspace in ids.filter(|id| before.keyspace(*id).is_none()) {
+                if created == Some(keyspace) {
+                    self.store.begin(keyspace, &self.own_vnodes(keyspace))?;
+                }
+                let vnodes = self.judge(keyspace)?;
+                self.tell_rebuild(RebuildEvent::Judged { keyspace, vnodes });
+            }
             self.control.tell(ControlEvent::CatalogChanged);
         }
         Ok(changed)

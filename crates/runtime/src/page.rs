@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meridian_coordinator::message::{PageRequest, Refusal, ReplicaReply, ReplicaRequest};
+use meridian_coordinator::message::{PageRequest, Refusal, ReplicaRequest};
 use meridian_coordinator::page::{
     PageAction, PageActions, PageDone, PageEvent, PageMachine, PageTiming,
 };
@@ -33,7 +33,11 @@ impl Inner {
     ) -> PageAnswer {
         let replicas = table.keyspace.placement.replicas(segment.vnode);
         let alive = |node| self.is_alive(node);
-        let plan = ReadPlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
+        // Of the first vnode only: a segment has many, and what is refused goes on to another.
+        let (keyspace, vnode, class) = (request.keyspace, segment.vnode, request.class);
+        let doubtful = |node| self.is_doubtful(node, keyspace, vnode, class);
+        let (me, topology) = (self.id, &self.topology);
+        let plan = ReadPlan::new(level, self.dc, me, replicas, alive, doubtful, topology)?;
         self.check_room()?;
         let now = self.host.now();
         let timing = PageTiming { deadline: now.plus(millis(call.timeout)), hedge_at: None };
@@ -140,12 +144,14 @@ impl Inner {
     fn read_own_page_now(self: &Arc<Self>, call: Call, request: PageRequest) {
         self.block(move |inner| {
             let from = inner.id;
-            let event = match inner.read_page(&request) {
-                ReplicaReply::Page(page) => PageEvent::PageArrived { from, page },
-                ReplicaReply::Refused(refusal) => PageEvent::ReadRefused { from, refusal },
-                _ => return,
-            };
-            inner.step_page(call, event);
+            let refused = move |refusal| PageEvent::ReadRefused { from, refusal };
+            match inner.read_page(&request) {
+                Ok((page, commit)) => inner.when_settled(&commit, move |inner, settled| {
+                    let arrived = |()| PageEvent::PageArrived { from, page };
+                    inner.step_page(call, settled.map_or_else(refused, arrived));
+                }),
+                Err(refusal) => inner.step_page(call, refused(refusal)),
+            }
         });
     }
 }

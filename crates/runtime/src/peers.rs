@@ -1,17 +1,24 @@
 //! What this node knows and counts about each of the others.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use meridian_telemetry::{Metrics, PeerMetrics};
 use meridian_topology::Topology;
-use meridian_types::NodeId;
+use meridian_types::{Goods, KeyspaceId, NodeId, PeerStanding, ReadClass, VnodeId};
 
 /// One other node.
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     pub(crate) metrics: PeerMetrics,
     differing_vnodes: AtomicU64,
+    /// The reads that it is good for in vnodes that it is not sound for, by its own word.
+    unsound: ArcSwapOption<Unsound>,
 }
+
+type Unsound = BTreeMap<KeyspaceId, BTreeMap<VnodeId, Goods>>;
 
 impl Peer {
     pub(crate) fn set_differing(&self, vnodes: usize) {
@@ -32,7 +39,8 @@ impl Peers {
         let peer = |node: &meridian_topology::NodeInfo| {
             let dc = topology.dc_name(node.dc).unwrap_or_default();
             let metrics = metrics.peers().peer(&node.name, dc);
-            Peer { id: node.id, metrics, differing_vnodes: AtomicU64::new(0) }
+            let (differing_vnodes, unsound) = (AtomicU64::new(0), ArcSwapOption::empty());
+            Peer { id: node.id, metrics, differing_vnodes, unsound }
         };
         let mut peers: Vec<Peer> = others.map(peer).collect();
         peers.sort_by_key(|peer| peer.id);
@@ -59,6 +67,44 @@ impl Peers {
         if let Some(peer) = self.get(id) {
             peer.metrics.hints_delivered.inc_by(hints as u64);
         }
+    }
+
+    /// A peer said which vnodes of a keyspace it is not sound for.
+    pub(crate) fn said_of_itself(
+        &self,
+        id: NodeId,
+        keyspace: KeyspaceId,
+        unsound: &[(VnodeId, PeerStanding)],
+    ) {
+        let Some(peer) = self.get(id) else { return };
+        let before = peer.unsound.load();
+        let known = before.as_ref().and_then(|known| known.get(&keyspace));
+        let now: BTreeMap<VnodeId, Goods> =
+            unsound.iter().map(|(vnode, standing)| (*vnode, standing.goods)).collect();
+        if known.map_or(now.is_empty(), |known| *known == now) {
+            return;
+        }
+        let mut all = before.as_deref().cloned().unwrap_or_default();
+        if now.is_empty() {
+            all.remove(&keyspace);
+        } else {
+            all.insert(keyspace, now);
+        }
+        peer.unsound.store((!all.is_empty()).then(|| Arc::new(all)));
+    }
+
+    /// Whether a peer said that it does not answer such reads.
+    pub(crate) fn is_doubtful(
+        &self,
+        id: NodeId,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        class: ReadClass,
+    ) -> bool {
+        let Some(peer) = self.get(id) else { return false };
+        let unsound = peer.unsound.load();
+        let goods = unsound.as_ref().and_then(|unsound| unsound.get(&keyspace)?.get(&vnode));
+        goods.is_some_and(|goods| !goods.has(class))
     }
 
     /// Clocks were compared with a peer's.

@@ -12,6 +12,8 @@
 pub enum Mutation {
     /// A replica acknowledges what is as durable as its sync policy says, not before.
     AckBeforeSettled,
+    /// Above ONE a replica answers a read when what it shows is durable.
+    AnswerUnsynced,
     /// A delta's entry that the row's context covers stays away (rules 4 and 6).
     ApplyDespiteRowContext,
     /// Of a datacenter only a minority is hurt at one time (the simulator's own rule).
@@ -32,6 +34,8 @@ pub enum Mutation {
     ExpireSilently,
     /// A session that forgets a vnode remembers that it has seen something there.
     FoldForgets,
+    /// A replica that has nothing and cannot prove that it never had answers no read (rule 10).
+    FreshAfterWipe,
     /// A row remembers what its replica's clock does not say yet (rule 6).
     ForgetRowContext,
     /// A retry under the same name gets the dot of the first try (rule 11).
@@ -58,6 +62,10 @@ pub enum Mutation {
     PromiseNotDurable,
     /// A quorum is more than half.
     QuorumOfOne,
+    /// A replica that lost more than a tail answers no read (rule 10).
+    ReadWhileRebuilding,
+    /// What was lost is made good by full pulls (rule 10).
+    RebuildWithoutFullPull,
     /// A hint is removed after its target has its delta.
     RemoveBeforeDelivered,
     /// A stale replica gets the joined row with everything that its makers covered (rule 6).
@@ -68,6 +76,8 @@ pub enum Mutation {
     ReplyBeforeRepair,
     /// A life that was not closed in order is followed by another incarnation (rule 3).
     ReuseIncarnation,
+    /// A replica that may have lost the tail of its log answers no read above ONE (rule 10).
+    ServeAfterUnclean,
     /// A session has seen what it wrote.
     SessionWithoutWrites,
     /// What is planned to go wrong does (the simulator's own rule).

@@ -73,7 +73,8 @@ const TIMING: PageTiming = PageTiming { deadline: Millis(100), hedge_at: Some(Mi
 
 fn plan(cluster: &Cluster, level: ConsistencyLevel) -> ReadPlan {
     let replicas = cluster.replicas();
-    ReadPlan::new(level, HOME, cluster.leader(), replicas, |_| true, &cluster.topology).unwrap()
+    ReadPlan::new(level, HOME, cluster.leader(), replicas, |_| true, |_| false, &cluster.topology)
+        .unwrap()
 }
 
 /// Runs one page with answers in random order; the reply, and who answered.

@@ -89,7 +89,8 @@ pub struct ReadPlan {
 }
 
 impl ReadPlan {
-    /// Plans a read. `self_id` need not be a replica.
+    /// Plans a read. `self_id` need not be a replica. Those that are `doubtful` may refuse it, so
+    /// they are asked last; but what is known of them may be old, so they are asked.
     ///
     /// # Errors
     /// A level that does not fit, or that the replicas alive cannot meet.
@@ -99,6 +100,7 @@ impl ReadPlan {
         self_id: NodeId,
         replicas: Replicas<'_>,
         alive: impl Fn(NodeId) -> bool,
+        doubtful: impl Fn(NodeId) -> bool,
         topology: &Topology,
     ) -> Result<Self, RequestError> {
         let mut tally = tally_for(level, Access::Read, local_dc, replicas)?;
@@ -106,14 +108,14 @@ impl ReadPlan {
         refuse_unreachable(level, &tally, topology)?;
         planned.retain(|replica| replica.alive && asks(&tally, replica.dc));
         let nearest = topology.nearest_dcs(local_dc);
-        planned.sort_by_key(|replica| {
+        planned.sort_by_cached_key(|replica| {
             let dc = tally.dcs()[usize::from(replica.dc)].dc;
             let hops = match nearest.iter().position(|&near| near == dc) {
                 _ if dc == local_dc => 0,
                 Some(at) => at + 1,
                 None => usize::MAX,
             };
-            (replica.node != self_id, hops)
+            (doubtful(replica.node), replica.node != self_id, hops)
         });
         let contacts = contacts_first(&tally, &mut planned);
         Ok(Self { level, tally, replicas: planned, contacts })

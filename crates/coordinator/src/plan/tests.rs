@@ -19,7 +19,15 @@ fn write(cluster: &Cluster, level: L, down: &[u32]) -> Result<WritePlan, Request
 fn read(cluster: &Cluster, level: L, from: u32, down: &[u32]) -> Result<ReadPlan, RequestError> {
     let alive = |node: NodeId| !down.contains(&node.0);
     let home = cluster.dc_of(NodeId(from));
-    ReadPlan::new(level, home, NodeId(from), cluster.replicas(), alive, &cluster.topology)
+    ReadPlan::new(
+        level,
+        home,
+        NodeId(from),
+        cluster.replicas(),
+        alive,
+        |_| false,
+        &cluster.topology,
+    )
 }
 
 fn contacts(plan: &ReadPlan) -> Vec<u32> {
@@ -111,12 +119,35 @@ fn a_bystander_reads_from_the_nearest_datacenter() {
     let nearest = topology.nearest_dcs(us).iter().copied().find(|&dc| dc != us).unwrap();
     for vnode in placement.vnode_count().vnodes().take(50) {
         let replicas = placement.replicas(vnode);
-        let plan = ReadPlan::new(L::Two, us, me, replicas, |_| true, topology).unwrap();
+        let plan = ReadPlan::new(L::Two, us, me, replicas, |_| true, |_| false, topology).unwrap();
         let asked: Vec<NodeId> = plan.contacts().iter().map(|replica| replica.node).collect();
         assert_eq!(asked, replicas.in_dc(nearest)[..2]);
         let to = route(Access::Write, L::One, us, me, replicas, |_| true, topology).unwrap();
         assert_eq!(to, Route::HandTo(replicas.in_dc(nearest)[0]));
     }
+}
+
+#[test]
+fn a_replica_that_is_likely_to_refuse_is_asked_last_and_counts_all_the_same() {
+    let cluster = Cluster::with_replicas(&[3, 3], &[3, 3]);
+    let me = cluster.leader();
+    let plan = |level, doubted: &[NodeId]| {
+        let doubtful = |node: NodeId| doubted.contains(&node);
+        let replicas = cluster.replicas();
+        ReadPlan::new(level, HOME, me, replicas, |_| true, doubtful, &cluster.topology).unwrap()
+    };
+    for level in [L::One, L::LocalQuorum, L::Quorum] {
+        let sure = plan(level, &[]);
+        let asked: Vec<NodeId> = sure.contacts().iter().map(|replica| replica.node).collect();
+        assert_eq!(asked[0], me);
+        let wary = plan(level, &[me]);
+        assert!(wary.contacts().iter().all(|replica| replica.node != me), "{level}");
+        assert_eq!((wary.contacts, wary.replicas.len()), (sure.contacts, sure.replicas.len()));
+        assert_eq!(wary.tally, sure.tally);
+    }
+    // What is known of them may be old.
+    let all: Vec<NodeId> = cluster.replicas().all().to_vec();
+    assert_eq!(plan(L::All, &all).contacts, all.len());
 }
 
 fn routed(cluster: &Cluster, level: L, me: u32, down: &[u32]) -> Result<Route, RequestError> {

@@ -6,9 +6,9 @@
 //! for them alone. Where a comparison may be enough, it comes before a pull: one message for all
 //! vnodes that are shared with a peer.
 //!
-//! INVARIANT: of each vnode one thing runs at a time, a comparison, a pull or its end; so a pull
-//! counts what was heard before it began and nothing that came beside it. Of each keyspace one
-//! comparison runs at a time.
+//! INVARIANT: of each vnode one pull or its end runs at a time, and of each keyspace one comparison
+//! with each peer. What comes beside each other counts as far as its state says: what began before
+//! another loss was heard of does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,9 +138,9 @@ pub struct Rebuild {
     to_compare: BTreeMap<(KeyspaceId, NodeId), BTreeSet<VnodeId>>,
     /// What is to be pulled from whom.
     to_pull: BTreeMap<NodeId, BTreeSet<Place>>,
-    /// Where something runs.
+    /// What is being pulled or ended.
     busy: BTreeSet<Place>,
-    comparing: BTreeMap<KeyspaceId, Vec<VnodeId>>,
+    comparing: BTreeMap<(KeyspaceId, NodeId), Vec<VnodeId>>,
     /// Pulls that run, by peer.
     pulling: BTreeMap<NodeId, usize>,
     /// Peers that failed lately: how often, and until when they are left alone.
@@ -209,6 +209,12 @@ impl Rebuild {
         self.lacking.get(&(keyspace, vnode)).is_some_and(|lack| lack.todo.contains(&peer))
     }
 
+    /// How many vnodes lack something.
+    #[must_use]
+    pub fn lacking(&self) -> usize {
+        self.lacking.len()
+    }
+
     /// What is lacking, over all vnodes.
     #[must_use]
     pub fn outlook(&self) -> Outlook {
@@ -258,8 +264,7 @@ impl Rebuild {
         now: Millis,
     ) {
         self.came_to(peer, unsettled.is_some(), now);
-        for vnode in self.comparing.remove(&keyspace).unwrap_or_default() {
-            self.busy.remove(&(keyspace, vnode));
+        for vnode in self.comparing.remove(&(keyspace, peer)).unwrap_or_default() {
             if !self.waits_for(peer, keyspace, vnode) {
                 continue;
             }
@@ -312,24 +317,13 @@ impl Rebuild {
     }
 
     fn compare(&mut self, out: &mut Vec<RebuildAction>) {
-        let keyspaces: BTreeSet<KeyspaceId> =
-            self.to_compare.keys().map(|(keyspace, _)| *keyspace).collect();
-        for keyspace in keyspaces {
-            if self.comparing.contains_key(&keyspace) {
-                continue;
-            }
-            let all = self.to_compare.range((keyspace, NodeId(0))..=(keyspace, NodeId(u32::MAX)));
-            let idle = |vnode: &VnodeId| !self.busy.contains(&(keyspace, *vnode));
-            let ready =
-                all.filter(|((_, peer), vnodes)| self.is_ready(*peer) && vnodes.iter().any(idle));
-            let first = ready.min_by_key(|((_, peer), _)| (!self.near.contains(peer), *peer));
-            let Some((&(_, peer), vnodes)) = first else { continue };
-            let vnodes: Vec<VnodeId> = vnodes.iter().copied().filter(idle).collect();
-            for vnode in &vnodes {
-                self.busy.insert((keyspace, *vnode));
-                take(&mut self.to_compare, (keyspace, peer), *vnode);
-            }
-            self.comparing.insert(keyspace, vnodes.clone());
+        let is_ready =
+            |at: &(KeyspaceId, NodeId)| self.is_ready(at.1) && !self.comparing.contains_key(at);
+        let ready: Vec<_> = self.to_compare.keys().copied().filter(is_ready).collect();
+        for (keyspace, peer) in ready {
+            let vnodes = self.to_compare.remove(&(keyspace, peer)).unwrap_or_default();
+            let vnodes: Vec<VnodeId> = vnodes.into_iter().collect();
+            self.comparing.insert((keyspace, peer), vnodes.clone());
             out.push(RebuildAction::Compare { peer, keyspace, vnodes });
         }
     }

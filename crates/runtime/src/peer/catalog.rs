@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meridian_types::{Catalog, KeyspaceId};
 use meridian_wire::replica::{CatalogMessage, CatalogReply, PeerBody, catalog_digest};
 
 use super::Asker;
@@ -18,15 +19,19 @@ impl Inner {
                 CatalogMessage::Digest(_) | CatalogMessage::Ask => {
                     CatalogReply::Catalog((*mine).clone())
                 }
-                CatalogMessage::Publish(theirs)
-                | CatalogMessage::Created { catalog: theirs, .. } => {
-                    match inner.join_catalog(&theirs) {
-                        Ok(_) => CatalogReply::Joined,
-                        Err(error) => CatalogReply::Refused(error.to_string()),
-                    }
+                CatalogMessage::Publish(theirs) => inner.take_catalog(&theirs, None),
+                CatalogMessage::Created { catalog, keyspace } => {
+                    inner.take_catalog(&catalog, Some(keyspace))
                 }
             };
             inner.send_back(asker, PeerBody::CatalogReply(reply));
         });
+    }
+
+    fn take_catalog(&self, theirs: &Catalog, created: Option<KeyspaceId>) -> CatalogReply {
+        match self.join_catalog(theirs, created) {
+            Ok(_) => CatalogReply::Joined,
+            Err(error) => CatalogReply::Refused(error.to_string()),
+        }
     }
 }

@@ -92,17 +92,17 @@ impl Inner {
         }
         match request {
             ReplicaRequest::Write(write) => self.take_copy(asker, write),
-            ReplicaRequest::Read { row, kind, class: _, epoch: _, seen: None } => {
-                self.read_copy(asker, &row, kind);
+            ReplicaRequest::Read { row, kind, class, epoch: _, seen: None } => {
+                self.read_copy(asker, &row, kind, class);
             }
-            ReplicaRequest::Read { row, kind, class: _, epoch: _, seen: Some(seen) } => {
-                self.read_copy_in_session(asker, row, kind, seen);
+            ReplicaRequest::Read { row, kind, class, epoch: _, seen: Some(seen) } => {
+                self.read_copy_in_session(asker, row, (kind, class), seen);
             }
             ReplicaRequest::Join { row, version, coverage, epoch: _ } => {
                 self.join_copy(asker, &row, &version, &coverage);
             }
             ReplicaRequest::Page(request) if request.seen.is_empty() => {
-                self.answer_off_thread(asker, move |inner| inner.read_page(&request));
+                self.answer_page(asker, request);
             }
             ReplicaRequest::Page(request) => self.read_page_in_session(asker, request),
             ReplicaRequest::Coordinate(request) => self.coordinate(asker, request),
@@ -142,22 +142,6 @@ impl Inner {
         self.when_settled(commit, move |inner, settled| {
             let refused = ReplicaReply::Refused;
             inner.answer(asker, settled.map_or_else(refused, |()| reply));
-        });
-    }
-
-    /// Answers with what may have to wait for the disk.
-    fn answer_off_thread(
-        self: &Arc<Self>,
-        asker: Asker,
-        work: impl FnOnce(&Arc<Self>) -> ReplicaReply + Send + 'static,
-    ) {
-        let Ok(permit) = Arc::clone(&self.blocking).try_acquire_owned() else {
-            return self.answer(asker, ReplicaReply::Refused(Refusal::Overloaded));
-        };
-        self.block(move |inner| {
-            let reply = work(inner);
-            inner.answer(asker, reply);
-            drop(permit);
         });
     }
 

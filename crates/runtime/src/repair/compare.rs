@@ -5,38 +5,64 @@ use std::sync::Arc;
 use meridian_repair::message::{RepairReply, RepairRequest};
 use meridian_repair::{combined_digest, differing};
 use meridian_transport::Class;
-use meridian_types::{KeyspaceId, NodeId, VnodeId};
+use meridian_types::{KeyspaceId, NodeId, PeerStanding, VnodeId};
 use meridian_wire::replica::PeerBody;
 
 use crate::node::Inner;
 
-/// How long a comparison waits for its answer; the machine gives up at the same time.
-const TIMEOUT_MS: u64 = meridian_node::limits::COMPARE_TIMEOUT_MS;
-
-/// What a comparison found.
-pub(super) struct Compared {
-    /// Of this node's clocks.
+/// What a comparison has shown.
+pub(crate) struct Comparison {
+    /// Over all own clocks.
     pub(super) digest: u128,
-    /// The vnodes whose clocks differ.
-    pub(super) differing: Vec<VnodeId>,
+    /// Digests of the own clocks, as they were when the peer was asked.
+    mine: Vec<(VnodeId, u128)>,
+    /// Those of the peer's, later; `None`: all are the same.
+    theirs: Option<Vec<(VnodeId, u128)>>,
+    /// What the peer is not sound for.
+    pub(crate) unsound: Vec<(VnodeId, PeerStanding)>,
 }
 
-/// Compares; `None` where no answer came.
-pub(super) async fn compare(
+impl Comparison {
+    /// The vnodes whose clocks differ.
+    pub(super) fn differing(&self) -> Vec<VnodeId> {
+        self.theirs.as_ref().map_or_else(Vec::new, |theirs| differing(&self.mine, theirs))
+    }
+
+    /// The digest of a vnode's clock, if the peer's is the same.
+    pub(crate) fn same(&self, vnode: VnodeId) -> Option<u128> {
+        let digest = |list: &[(VnodeId, u128)]| {
+            let at = list.binary_search_by_key(&vnode, |(vnode, _)| *vnode).ok()?;
+            Some(list[at].1)
+        };
+        let mine = digest(&self.mine)?;
+        let theirs = self.theirs.as_ref().map_or(Some(mine), |theirs| digest(theirs));
+        (theirs == Some(mine)).then_some(mine)
+    }
+
+    /// What the peer could prove of a vnode, before its clock was looked at.
+    pub(crate) fn standing_of(&self, vnode: VnodeId) -> PeerStanding {
+        let at = self.unsound.binary_search_by_key(&vnode, |(vnode, _)| *vnode);
+        at.map_or(PeerStanding::SOUND, |at| self.unsound[at].1)
+    }
+}
+
+/// Compares the clocks of all vnodes that are shared with a peer; `None` where no answer came.
+pub(crate) async fn compare(
     inner: &Arc<Inner>,
     peer: NodeId,
     keyspace: KeyspaceId,
     gaps: bool,
-) -> Option<Compared> {
+    timeout_ms: u64,
+) -> Option<Comparison> {
     let mine = digests(inner, keyspace, peer).await?;
     let digest = combined_digest(mine.iter().copied());
     let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps });
-    match inner.ask(peer, Class::Background, None, body, TIMEOUT_MS).await {
-        Ok(PeerBody::RepairReply(RepairReply::Same { .. })) => {
-            Some(Compared { digest, differing: Vec::new() })
+    match inner.ask(peer, Class::Background, None, body, timeout_ms).await {
+        Ok(PeerBody::RepairReply(RepairReply::Same { unsound })) => {
+            Some(Comparison { digest, mine, theirs: None, unsound })
         }
-        Ok(PeerBody::RepairReply(RepairReply::Differs { digests, .. })) => {
-            Some(Compared { digest, differing: differing(&mine, &digests) })
+        Ok(PeerBody::RepairReply(RepairReply::Differs { digests, unsound })) => {
+            Some(Comparison { digest, mine, theirs: Some(digests), unsound })
         }
         _ => None,
     }

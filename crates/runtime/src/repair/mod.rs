@@ -7,11 +7,16 @@ mod serve;
 
 use std::sync::Arc;
 
+use meridian_node::limits::COMPARE_TIMEOUT_MS;
 use meridian_node::{AntiEntropyAction, AntiEntropyEvent, NodeEvent};
 use meridian_types::{KeyspaceId, NodeId, VnodeId};
 
 use crate::control::ControlEvent;
 use crate::node::Inner;
+
+pub(crate) use compare::{Comparison, compare};
+pub(crate) use pull::pull;
+use pull::pull_many;
 
 /// Bytes of rows in one page of a pull: small enough to share a link with requests.
 const PAGE_BYTES: usize = 256 << 10;
@@ -31,8 +36,11 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
     match action {
         AntiEntropyAction::Compare { peer, keyspace, gaps } => {
             inner.spawn(move |inner| async move {
-                let event = match compare::compare(&inner, peer, keyspace, gaps).await {
-                    Some(compare::Compared { digest, differing }) => {
+                let compared = compare(&inner, peer, keyspace, gaps, COMPARE_TIMEOUT_MS).await;
+                let event = match compared {
+                    Some(compared) => {
+                        let (digest, differing) = (compared.digest, compared.differing());
+                        inner.peers.said_of_itself(peer, keyspace, &compared.unsound);
                         inner.peers.compared(peer, differing.is_empty());
                         AntiEntropyEvent::Compared { peer, keyspace, digest, differing }
                     }
@@ -46,7 +54,7 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
         }
         AntiEntropyAction::Pull { peer, keyspace, vnodes } => {
             inner.spawn(move |inner| async move {
-                if let Err(error) = pull::pull_many(&inner, peer, keyspace, &vnodes).await {
+                if let Err(error) = pull_many(&inner, peer, keyspace, &vnodes).await {
                     inner.peers.exchange_failed(peer);
                     tracing::debug!(peer = inner.name_of(peer), %error, "a pull ended");
                 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use meridian_crdt::VnodeClock;
 use meridian_repair::message::{
-    PullMany, PullPage, PullRequest, PulledPages, PulledRow, RepairReply, RepairRequest,
+    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, RepairReply,
+    RepairRequest,
 };
 use meridian_repair::{
-    PullAction, PullError, PullEvent, PullKind, PullOptions, PullSession, Pulled,
+    PullAction, PullError, PullEvent, PullKind, PullOptions, PullSession, Pulled, Sweep,
 };
-use meridian_store::StoreError;
+use meridian_store::{EndedPull, StoreError};
 use meridian_transport::Class;
 use meridian_types::{KeyspaceId, NodeId, VnodeId};
 use meridian_wire::replica::PeerBody;
@@ -75,39 +76,62 @@ async fn go_on(
     vnode: VnodeId,
     (own, page): (VnodeClock, PullPage),
 ) -> Result<Pulled, PullError> {
-    let options = PullOptions {
-        keyspace,
-        vnode,
-        kind: PullKind::Missing,
-        page_bytes: PAGE_BYTES,
-        page_timeout_ms: PAGE_TIMEOUT_MS,
-    };
+    // An ordinary pull counts in no round.
+    let (round, options) = (0, options(keyspace, vnode, PullKind::Missing));
     let mut actions = Vec::new();
     let session = PullSession::with_page(options, own, page, inner.host.now(), &mut actions);
-    run(inner, peer, session, actions).await
+    run(inner, peer, session, actions, round).await
 }
 
-/// Runs a session to its end.
+/// Pulls a vnode in a session of its own.
+pub(crate) async fn pull(
+    inner: &Arc<Inner>,
+    peer: NodeId,
+    keyspace: KeyspaceId,
+    vnode: VnodeId,
+    kind: PullKind,
+) -> Result<Pulled, PullError> {
+    let round = inner.store.state(keyspace, vnode).round();
+    let own = VnodeClock::clone(&inner.store.clock(keyspace, vnode));
+    let mut actions = Vec::new();
+    let options = options(keyspace, vnode, kind);
+    let session = PullSession::start(options, own, inner.host.now(), &mut actions);
+    run(inner, peer, session, actions, round).await
+}
+
+fn options(keyspace: KeyspaceId, vnode: VnodeId, kind: PullKind) -> PullOptions {
+    let (page_bytes, page_timeout_ms) = (PAGE_BYTES, PAGE_TIMEOUT_MS);
+    PullOptions { keyspace, vnode, kind, page_bytes, page_timeout_ms }
+}
+
+/// Runs a session to its end. `round` is the [`meridian_store::VnodeState::round`] that it began in.
 async fn run(
     inner: &Arc<Inner>,
     peer: NodeId,
     mut session: PullSession,
     mut actions: Vec<PullAction>,
+    round: usize,
 ) -> Result<Pulled, PullError> {
     let PullOptions { keyspace, vnode, .. } = *session.options();
     loop {
         let Some(action) = actions.pop() else { return Err(PullError::PeerDown) };
         let event = match action {
             PullAction::Request(request) => ask_page(inner, peer, request).await,
-            PullAction::Join { rows, coverage, sweep: _ } => {
+            PullAction::Join { rows, coverage, sweep } => {
                 let join = move |inner: &Arc<Inner>| {
-                    inner.join_rows(keyspace, vnode, &rows, &coverage).map_err(|e| e.to_string())
+                    let joined = match sweep {
+                        Some(span) => inner.sweep(keyspace, vnode, rows, &span, &coverage),
+                        None => inner.join_rows(keyspace, vnode, &rows, &coverage),
+                    };
+                    joined.map_err(|e| e.to_string())
                 };
                 joined_event(inner.off_thread(join).await)
             }
-            PullAction::JoinClock { clock, own_entries: _, standing: _ } => {
+            PullAction::JoinClock { clock, standing, own_entries } => {
+                let ended = EndedPull { peer, at: standing, full: own_entries, round };
                 let join = move |inner: &Arc<Inner>| {
-                    inner.store.join_clock(keyspace, vnode, &clock).map_err(|e| e.to_string())
+                    let joined = inner.pull_ended(keyspace, vnode, &ended, &clock);
+                    joined.map_err(|e| e.to_string())
                 };
                 joined_event(inner.off_thread(join).await)
             }
@@ -143,6 +167,22 @@ fn joined_event(joined: Result<Result<(), String>, GivenUp>) -> PullEvent {
 impl Inner {
     fn note_lag(&self, peer: NodeId, page: &PullPage, own: &VnodeClock) {
         self.peers.lag(peer, page.clock.beyond(own).len(), own.beyond(&page.clock).len());
+    }
+
+    /// A page of a full pull: what is here and not there goes where the peer has seen it.
+    fn sweep(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        rows: Vec<PulledRow>,
+        span: &Sweep,
+        coverage: &VnodeClock,
+    ) -> Result<(), StoreError> {
+        let position = |at: &Option<PullPosition>| at.clone().map(|at| (at.table, at.at));
+        let (after, until) = (position(&span.after), position(&span.until));
+        let rows: Vec<_> = rows.into_iter().map(|row| (row.table, row.key, row.row)).collect();
+        let (after, until) = (after.as_ref(), until.as_ref());
+        self.store.sweep(keyspace, vnode, after, &rows, until, coverage).map(drop)
     }
 
     fn join_rows(

@@ -53,15 +53,17 @@ impl Inner {
             return RepairReply::Refused(format!("keyspace {keyspace} is not known here yet"));
         }
         let vnodes = self.shared_vnodes(keyspace, peer);
-        let mine = self.store.clock_digests(keyspace, &vnodes);
-        let own = combined_digest(mine.iter().copied());
+        // Before the clocks: of what it says now, all is in them.
+        let unsound = self.unsound(keyspace, &vnodes);
+        let digests = self.store.clock_digests(keyspace, &vnodes);
+        let own = combined_digest(digests.iter().copied());
         let same = own == digest;
         let asked = AntiEntropyEvent::Asked { peer, keyspace, digest: own, same };
         self.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(asked)));
         if same {
-            return RepairReply::Same { unsound: Vec::new() };
+            return RepairReply::Same { unsound };
         }
-        RepairReply::Differs { digests: mine, unsound: Vec::new() }
+        RepairReply::Differs { digests, unsound }
     }
 
     fn serve_pull(&self, request: &PullRequest) -> RepairReply {

@@ -11,7 +11,7 @@ use meridian_service::{
 use meridian_topology::{DcInfo, KeyspaceMap};
 use meridian_transport::Class;
 use meridian_types::catalog::Version;
-use meridian_types::{Catalog, CatalogError, ConsistencyLevel, NodeId, TableName};
+use meridian_types::{Catalog, CatalogError, ConsistencyLevel, KeyspaceId, NodeId, TableName};
 use meridian_wire::replica::{CatalogMessage, CatalogReply, PeerBody};
 
 use crate::node::Inner;
@@ -34,7 +34,8 @@ impl Inner {
             RequestError::InvalidArgument { what: "replication", why: error.to_string() }
         })?;
         let define = |catalog: &mut Catalog, version| {
-            catalog.create_keyspace(&name, replication.clone(), version).map(drop)
+            let created = catalog.create_keyspace(&name, replication.clone(), version)?;
+            Ok(Some(created.id))
         };
         self.define(context, if_not_exists, define).await
     }
@@ -46,7 +47,7 @@ impl Inner {
     ) -> Result<Outcome, RequestError> {
         let CreateTable { name, options, if_not_exists } = create;
         let define = |catalog: &mut Catalog, version| {
-            catalog.create_table(&name, options.clone(), version).map(drop)
+            catalog.create_table(&name, options.clone(), version).map(|_| None)
         };
         self.define(context, if_not_exists, define).await
     }
@@ -55,19 +56,19 @@ impl Inner {
         self: &Arc<Self>,
         context: &CallContext,
         if_not_exists: bool,
-        define: impl Fn(&mut Catalog, Version) -> Result<(), CatalogError>,
+        define: impl Fn(&mut Catalog, Version) -> Result<Option<KeyspaceId>, CatalogError>,
     ) -> Result<Outcome, RequestError> {
         let version = Version { stamp: super::write::stamp_at(self.host.wall()), node: self.id };
         let mut catalog = (*self.store.catalog()).clone();
-        match define(&mut catalog, version) {
-            Ok(()) => {}
+        let created = match define(&mut catalog, version) {
+            Ok(created) => created,
             Err(CatalogError::Exists(_)) if if_not_exists => {
                 return Ok(Outcome::Created { new: false });
             }
             Err(error) => return Err(error.into()),
-        }
+        };
         self.refuse_without_majorities()?;
-        self.publish(context, catalog).await?;
+        self.publish(context, catalog, created).await?;
         Ok(Outcome::Created { new: true })
     }
 
@@ -93,9 +94,10 @@ impl Inner {
         self: &Arc<Self>,
         context: &CallContext,
         catalog: Catalog,
+        created: Option<KeyspaceId>,
     ) -> Result<(), RequestError> {
         let mine = catalog.clone();
-        let joined = self.off_thread(move |inner| inner.join_catalog(&mine)).await;
+        let joined = self.off_thread(move |inner| inner.join_catalog(&mine, created)).await;
         if let Err(error) =
             joined.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string()))
         {
@@ -103,7 +105,11 @@ impl Inner {
         }
         let others = self.topology.nodes().iter().map(|node| node.id).filter(|&n| n != self.id);
         let asked = others.map(|node| {
-            let message = PeerBody::Catalog(CatalogMessage::Publish(catalog.clone()));
+            let catalog = catalog.clone();
+            let message = PeerBody::Catalog(match created {
+                Some(keyspace) => CatalogMessage::Created { catalog, keyspace },
+                None => CatalogMessage::Publish(catalog),
+            });
             let timeout = millis(context.timeout);
             async move {
                 let answer =

@@ -109,7 +109,8 @@ impl Inner {
         epoch: Epoch,
     ) -> Result<RowVersion, String> {
         if node == self.id {
-            return self.store.read(&row).map_err(|error| error.to_string());
+            let read = self.read_as(&row, ReadClass::One);
+            return read.map(|read| read.version).map_err(|refusal| refusal.to_string());
         }
         let request = ReplicaRequest::Read {
             row,

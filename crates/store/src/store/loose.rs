@@ -72,7 +72,9 @@ impl Store {
                 inner.reissue(&mut batch, &locked, &mut clock, row)?;
             }
             inner.join_clock_in(&mut locked, batch, clock, is_last.then(|| state.clone()))?;
-            inner.db.sync()?;
+            if !rows.is_empty() {
+                inner.db.sync()?;
+            }
             if is_last {
                 return Ok(states::show(&vnodes, vnode, &state, others));
             }

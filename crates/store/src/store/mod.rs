@@ -253,6 +253,12 @@ impl Store {
         Ok(self.inner.db.wait(commit)?)
     }
 
+    /// Settled when everything is that readers of any vnode see now.
+    #[must_use]
+    pub fn latest(&self) -> Commit {
+        self.inner.db.latest()
+    }
+
     /// Whether [`Self::wait`] would return at once.
     #[must_use]
     pub fn is_settled(&self, commit: &Commit) -> bool {

@@ -9,7 +9,7 @@ use meridian_types::NodeId;
 
 use super::*;
 use crate::standing::{
-    EndedPull, Goods, OtherReplicas, PeerStanding, Standing, VnodeKind, VnodeState,
+    EndedPull, Goods, OtherReplicas, PeerStanding, ReadClass, Standing, VnodeKind, VnodeState,
 };
 use crate::vnodes::Vnode;
 
@@ -35,6 +35,20 @@ impl Store {
         view.keyspaces
             .get(&keyspace)
             .map_or_else(Vnodes::nothing_known, |vnodes| vnodes.standing(vnode))
+    }
+
+    /// Whether all vnodes from `first` to `last`, included, may answer a read of this class.
+    #[must_use]
+    pub fn all_answer(
+        &self,
+        keyspace: KeyspaceId,
+        first: VnodeId,
+        last: VnodeId,
+        class: ReadClass,
+    ) -> bool {
+        let view = self.inner.view();
+        let Some(vnodes) = view.keyspaces.get(&keyspace) else { return false };
+        (first.0..=last.0).all(|vnode| vnodes.standing(VnodeId(vnode)).answers(class))
     }
 
     /// What this replica can prove of a vnode.
@@ -134,6 +148,30 @@ impl Store {
             changed.then(|| state.clone()),
         )?;
         Ok(show(&vnodes, vnode, &state, others))
+    }
+
+    /// Notes that a keyspace was created in this life, by the word of the node that created it: of
+    /// vnodes that nothing was known of before this start nobody can have lost anything.
+    ///
+    /// # Errors
+    /// As [`Self::judge`]; some of the vnodes may have begun.
+    pub fn begin(&self, keyspace: KeyspaceId, begun: &[VnodeId]) -> Result<(), StoreError> {
+        let inner = &*self.inner;
+        let vnodes = inner.vnodes(keyspace)?;
+        begun.iter().try_for_each(|vnode| vnodes.check(*vnode))?;
+        let life = inner.actor.incarnation;
+        for vnode in begun {
+            let mut locked = vnodes.lock(*vnode);
+            inner.check_open()?;
+            let state = locked.state(life);
+            if state.kind != VnodeKind::Fresh || state.loss != life {
+                continue;
+            }
+            let (batch, state) = (WriteBatch::new(), VnodeState::sound());
+            inner.write_state(&mut locked, batch, Carried::default(), state.clone())?;
+            vnodes.publish(*vnode, Standing::new(&state, Goods::EVERY));
+        }
+        Ok(())
     }
 
     /// An operator accepts what is lost: these vnodes answer reads from now on as they are. Those

@@ -230,7 +230,8 @@ fn begun_with_all() -> Node {
 fn those_that_begin_together_are_sound_and_remember_when_they_began() {
     let node = begun_with_all();
     assert!(node.answers(ReadClass::All));
-    // Durable without another sync. The tail that may be lost is another matter.
+    node.store.sync().unwrap();
+    // The tail that may be lost is another matter.
     let node = node.crashed(CrashChoice::LoseUnsynced, 20);
     assert_eq!((node.kind(), node.state().loss), (VnodeKind::Suspect, Incarnation(1001)));
     assert!(node.answers(ReadClass::One) && !node.answers(ReadClass::Local));
@@ -239,7 +240,9 @@ fn those_that_begin_together_are_sound_and_remember_when_they_began() {
 
 #[test]
 fn a_suspicion_ends_when_all_others_were_pulled_from() {
-    let node = begun_with_all().crashed(CrashChoice::LoseUnsynced, 20);
+    let node = begun_with_all();
+    node.store.sync().unwrap();
+    let node = node.crashed(CrashChoice::LoseUnsynced, 20);
     assert_eq!(node.pulled(2, sound(), false).kind, VnodeKind::Suspect);
     let node = node.restarted(30);
     let progress = node.store.judge(keyspace(), V, &others()).unwrap();

@@ -72,7 +72,15 @@ impl<'a> World<'a> {
         let seen = seen.map(Arc::new);
         let replicas = cluster.replicas();
         let alive = |node: NodeId| !down.contains(&node);
-        let plan = ReadPlan::new(level, HOME, cluster.leader(), replicas, alive, &cluster.topology);
+        let plan = ReadPlan::new(
+            level,
+            HOME,
+            cluster.leader(),
+            replicas,
+            alive,
+            |_| false,
+            &cluster.topology,
+        );
         let up = replicas.all().iter().copied().filter(|&node| alive(node)).collect();
         let plan = match plan {
             Err(RequestError::Level { .. }) if level == ConsistencyLevel::Any => return None,
