@@ -150,6 +150,7 @@ impl World {
                     machine.disk.rot(of, seed).or_else(|| machine.disk.rot(Rot::Table, seed))
                 });
                 let rotten = rots.count() as u64;
+                machine.rotten |= rotten > 0;
                 self.faults.began.insert(fault, (now, rotten));
                 self.disk_changes(id, LossCause::Damage);
             }

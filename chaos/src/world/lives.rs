@@ -95,6 +95,7 @@ impl World {
         };
         let Some(driver) = node.store().log_driver() else { return };
         let incarnation = node.opened().incarnation;
+        let says_lost = !node.opened().lost.is_empty();
         self.record.note(owner, "started", incarnation.0);
         self.record.tell(What::Started { node: id, incarnation });
         self.doors.open(id, owner, Arc::clone(&node));
@@ -103,7 +104,11 @@ impl World {
             life.up = Some(Up { node, log });
         }
         machine.found.clone_from(&clocks);
-        if let Some(ended) = machine.ended.take() {
+        if let Some(mut ended) = machine.ended.take() {
+            if machine.rotten && says_lost {
+                // It finds so itself, and says that it has lost them.
+                ended.cause = LossCause::Damage;
+            }
             let later = |other: NodeId| {
                 let other = self.machines.get(&other)?;
                 other.ended.is_none().then(|| other.found.clone())

@@ -29,6 +29,8 @@ pub(super) struct Machine {
     pub(super) paused: u32,
     /// It never comes back.
     pub(super) gone: bool,
+    /// Bytes on its disk have rotted.
+    pub(super) rotten: bool,
     pub(super) snapshots: BTreeMap<FaultId, DiskSnapshot>,
     /// What its last life had, until the next one says what is left.
     pub(super) ended: Option<Ended>,

@@ -308,6 +308,7 @@ fn machines(cluster: &Cluster, streams: Streams) -> BTreeMap<NodeId, Machine> {
             held: 0,
             paused: 0,
             gone: false,
+            rotten: false,
             snapshots: BTreeMap::new(),
             ended: None,
             found: Clocks::new(),

@@ -332,6 +332,12 @@ impl Db {
         self.core.log.poisoned()
     }
 
+    /// Why the last flush or compaction failed, if it did.
+    #[must_use]
+    pub fn job_failure(&self) -> Option<Error> {
+        self.core.jobs.last_failure()
+    }
+
     /// The last write that a power cut cannot take.
     #[must_use]
     pub fn durable_seqno(&self) -> Seqno {

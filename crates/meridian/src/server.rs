@@ -38,6 +38,12 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         torn_bytes = opened.torn_bytes,
         "the store is open"
     );
+    for lost in &opened.lost {
+        tracing::error!(
+            %lost, vnodes = opened.reset_vnodes,
+            "a part of the disk cannot be read; what it held is rebuilt from the other replicas"
+        );
+    }
     let node = Arc::new(node);
     let health = Arc::new(NodeHealth(Arc::clone(&node)));
     let doors = Doors::open(Arc::clone(&node), metrics, health, doors_options(&options)).await?;

@@ -52,11 +52,12 @@ pub(crate) struct TableSize {
 }
 
 impl Node {
-    /// Why the log takes no writes any more, if it does not: after a failed write or sync nothing
-    /// that it says is durable can be believed. The process must stop.
+    /// Why the process must stop and be started again, if it must: after a failed write or sync of
+    /// the log nothing that it says is durable can be believed; and a damaged file is left out, and
+    /// what it held rebuilt, by the next start.
     #[must_use]
     pub fn poisoned(&self) -> Option<String> {
-        self.inner.store.poisoned().map(|error| error.to_string())
+        self.inner.store.must_stop()
     }
 
     /// Requests that wait for other nodes, and questions of the node's own.

@@ -362,8 +362,11 @@ impl Inner {
         tracing::error!(%error, "storage");
         if error.is_for_want_of_room() {
             *self.full.lock() = Some((self.host.now(), error.to_string()));
-        } else {
-            self.note_failure(error.to_string());
+            return;
+        }
+        self.note_failure(error.to_string());
+        if let Err(why) = self.store.note_damage(error) {
+            tracing::error!(%why, "the damage cannot be noted for the next start");
         }
     }
 

@@ -207,6 +207,7 @@ impl Inner {
             StoreError::UnknownTable(table) => Refusal::UnknownTable(*table),
             StoreError::Stamp(stamp) => Refusal::Stamp(*stamp),
             StoreError::TooManyReserved { .. } => Refusal::Overloaded,
+            StoreError::BehindPull { .. } => Refusal::Rebuilding,
             StoreError::Key(_)
             | StoreError::UnknownKeyspace(_)
             | StoreError::WrongKeyspace { .. }

@@ -74,6 +74,17 @@ pub enum StoreError {
         /// The vnode.
         vnode: VnodeId,
     },
+    /// A full pull has gone by this row, from a replica that had seen the write when it began: it
+    /// may have seen it go. Nothing was changed; it may be tried again when the pull has ended.
+    #[error("a full pull of vnode {vnode} of keyspace {keyspace} has gone by the row of {dot}")]
+    BehindPull {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The vnode.
+        vnode: VnodeId,
+        /// The write.
+        dot: Dot,
+    },
     /// Too many dots are given out to writes that are kept elsewhere. Nothing was reserved: ask
     /// another replica, or later.
     #[error("{limit} dots are reserved already")]

@@ -84,6 +84,7 @@ mod key;
 mod merge;
 mod metadata;
 mod options;
+mod passing;
 mod records;
 mod reservations;
 mod stamps;
@@ -105,10 +106,10 @@ pub use standing::{
     EndedPull, Goods, OtherReplicas, PeerStanding, ReadClass, Standing, VnodeKind, VnodeState,
 };
 pub use store::{
-    Applied, Asked, Collected, Collecting, LocalWrite, MAX_EVIDENCE_VNODES, Minted, Opened,
-    PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED, PagePosition, Progress, REISSUED_ROWS,
-    Read, Reserved, ReservedDot, Reserving, Store, StorePage, StoreStats, Swept, TableStats,
-    VnodePage, WriteContext,
+    Applied, Asked, Collected, Collecting, FullPull, LocalWrite, MAX_EVIDENCE_VNODES, Minted,
+    Opened, PAGE_BYTES, PAGE_ROWS_EXAMINED, PULL_ROWS_EXAMINED, PagePosition, Progress,
+    REISSUED_ROWS, Read, Reserved, ReservedDot, Reserving, Store, StorePage, StoreStats, Swept,
+    TableStats, VnodePage, WriteContext,
 };
 
 pub use waiting::{Awaited, MAX_WAITING};

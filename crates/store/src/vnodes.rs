@@ -17,6 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::StoreError;
 use crate::forgetting::Forgetting;
+use crate::passing::Passing;
 use crate::standing::{Goods, PeerStanding, Standing, VnodeKind, VnodeState};
 use crate::waiting::Waiters;
 
@@ -47,6 +48,8 @@ pub(crate) struct Vnode {
     pub(crate) forgetting: Forgetting,
     /// Readers that wait for the clock.
     waiters: Waiters,
+    /// Full pulls of it that are under way.
+    pub(crate) passing: Passing,
 }
 
 impl Vnode {
@@ -199,6 +202,7 @@ impl Vnodes {
             last,
             forgetting: Forgetting::default(),
             waiters: Waiters::default(),
+            passing: Passing::default(),
         };
         Slot { standing: AtomicU8::new(Self::nothing_known().to_byte()), vnode: Mutex::new(vnode) }
     }

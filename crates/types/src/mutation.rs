@@ -38,6 +38,8 @@ pub enum Mutation {
     FreshAfterWipe,
     /// A row remembers what its replica's clock does not say yet (rule 6).
     ForgetRowContext,
+    /// Nothing that a peer had seen comes to a row that a full pull from it has gone by (rule 10).
+    ForgetWhatPullPassed,
     /// A retry under the same name gets the dot of the first try (rule 11).
     ForgetWriteIds,
     /// A target that refused a hint is tried again after a pause.

@@ -4,6 +4,7 @@ use meridian_crdt::Context;
 use meridian_lsm::WriteBatch;
 
 use super::loose::put_stored;
+use super::write::refuse_behind_pull;
 use super::*;
 
 impl Store {
@@ -100,6 +101,11 @@ impl Inner {
         let mut vnode = place.table.vnodes.lock(place.vnode);
         self.check_open()?;
         let before = place.table.row_now(&place.key)?;
+        for dot in other.entries().iter().map(|entry| entry.dot) {
+            if before.entry(dot).is_none() && !vnode.clock().contains(dot) {
+                refuse_behind_pull(&vnode, place, dot)?;
+            }
+        }
         let (mut after, mut clock) = (before.clone(), VnodeClock::clone(vnode.clock()));
         join(&mut after, &mut clock);
         let news = clock.beyond(vnode.clock());

@@ -31,6 +31,7 @@ use crate::write_ids::WriteIds;
 
 pub(crate) mod catalog;
 mod collect;
+mod damaged;
 mod evidence;
 mod found;
 mod join;
@@ -54,7 +55,7 @@ pub use pull::{PULL_ROWS_EXAMINED, VnodePage};
 pub use reserve::{Reserved, ReservedDot, Reserving};
 pub use states::Progress;
 pub use stats::{StoreStats, TableStats};
-pub use sweep::{PagePosition, Swept};
+pub use sweep::{FullPull, PagePosition, Swept};
 pub use write::{Applied, LocalWrite, Minted, WriteContext};
 
 use stats::Counters;
@@ -100,6 +101,8 @@ struct Inner {
     view: ArcSwap<View>,
     catalog_change: Mutex<()>,
     closed: AtomicBool,
+    /// The first damage that was noted for the next start.
+    damage: Mutex<Option<String>>,
     workers: Mutex<Option<Workers>>,
     /// Until somebody takes it.
     driver: Mutex<Option<LogDriver>>,
@@ -332,19 +335,6 @@ impl Store {
     /// The first damaged file and place.
     pub fn verify(&self) -> Result<(), StoreError> {
         Ok(self.inner.db.verify()?)
-    }
-
-    /// Notes the file that an error found to be damaged; whether there is one. It is durable, and
-    /// the next start reads that file whole and, if it is damaged, goes on without it and has what
-    /// it held rebuilt from the other replicas: so the node should be started again.
-    ///
-    /// # Errors
-    /// The disk refuses: nothing was noted.
-    pub fn note_damage(&self, error: &StoreError) -> Result<bool, StoreError> {
-        match error.damaged_file() {
-            Some(file) => Ok(self.inner.db.suspect(file)?),
-            None => Ok(false),
-        }
     }
 
     /// The error that made the storage engine refuse writes, if one did: the node must stop.

@@ -183,6 +183,7 @@ impl Start<'_> {
             memtable_bytes: options.memtable_bytes,
             catalog_change: Mutex::new(()),
             closed: AtomicBool::new(false),
+            damage: Mutex::new(None),
             workers: Mutex::new(None),
             driver: Mutex::new(None),
             counters: Counters::default(),

@@ -1,6 +1,7 @@
 //! Full pulls (rules 7 and 10): what this replica has and the peer has seen go leaves.
 
 use super::*;
+use crate::passing::Passed;
 
 /// Where a page of a pull ended: a table, and the key as the store orders it inside the table.
 pub type PagePosition = (TableId, Bytes);
@@ -66,7 +67,51 @@ fn is_before(key: &Bytes, end: &Bound<Bytes>) -> bool {
     }
 }
 
+/// A full pull that is under way: what it has gone by is guarded until it ends, and this is dropped.
+#[derive(Debug)]
+pub struct FullPull {
+    store: Store,
+    keyspace: KeyspaceId,
+    vnode: VnodeId,
+    number: u64,
+}
+
+impl FullPull {
+    /// Notes where a page that was joined ended; `None` after the last.
+    pub fn passed(&self, until: Option<&PagePosition>) {
+        let passed = until.map_or(Passed::Everything, |until| Passed::UpTo(until.clone()));
+        if let Ok(vnodes) = self.store.inner.vnodes(self.keyspace) {
+            vnodes.lock(self.vnode).passing.come_to(self.number, passed);
+        }
+    }
+}
+
+impl Drop for FullPull {
+    fn drop(&mut self) {
+        if let Ok(vnodes) = self.store.inner.vnodes(self.keyspace) {
+            vnodes.lock(self.vnode).passing.end(self.number);
+        }
+    }
+}
+
 impl Store {
+    /// Begins a full pull from a peer that has this clock, that of the first page. To be kept until
+    /// [`Self::pull_ended`] has returned, or the pull has broken off.
+    ///
+    /// # Errors
+    /// There is no such keyspace or vnode.
+    pub fn begin_full_pull(
+        &self,
+        keyspace: KeyspaceId,
+        vnode: VnodeId,
+        peer: Arc<VnodeClock>,
+    ) -> Result<FullPull, StoreError> {
+        let vnodes = self.inner.vnodes(keyspace)?;
+        vnodes.check(vnode)?;
+        let number = vnodes.lock(vnode).passing.begin(peer);
+        Ok(FullPull { store: self.clone(), keyspace, vnode, number })
+    }
+
     /// Joins a page of a full pull: each row that the peer showed, and each own row between the ends
     /// of the page that it did not show, which it then has not, or has seen go. `peer` is its clock
     /// of the page's instant; `after` where the page before ended, `until` where this one did.

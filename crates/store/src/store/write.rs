@@ -5,7 +5,7 @@
 //! is applied to the row that is there, stripped, and stored whole. Either way row, dot and mark go
 //! into one batch, so a power cut takes all of them or none.
 
-use meridian_crdt::{Context, Delta, DotSet, Entry};
+use meridian_crdt::{Context, Delta, Dot, DotSet, Entry};
 use meridian_lsm::WriteBatch;
 use meridian_types::{Mutation, WriteId, broken};
 
@@ -94,6 +94,7 @@ impl Store {
             inner.counters.duplicates.add();
             return Ok(Applied { new: false, commit: vnode.commit() });
         }
+        refuse_behind_pull(&vnode, &place, delta.entry.dot)?;
         let carried = inner.stamps.observe(delta.entry.stamp, now)?;
         let commit = inner.store_delta(&place, &mut vnode, delta, None, carried)?;
         if delta.entry.dot.actor == inner.actor {
@@ -327,6 +328,16 @@ impl Inner {
         self.stamps.stored(carried);
         Ok(commit)
     }
+}
+
+/// Refuses a write that may not come to its row now ([`crate::passing`]).
+pub(super) fn refuse_behind_pull(vnode: &Vnode, place: &Place, dot: Dot) -> Result<(), StoreError> {
+    let is_refused = vnode.passing.refuses(place.table.def.id, &place.key, dot);
+    if is_refused && !broken(Mutation::ForgetWhatPullPassed) {
+        let (keyspace, vnode) = vnode.id();
+        return Err(StoreError::BehindPull { keyspace, vnode, dot });
+    }
+    Ok(())
 }
 
 /// What a batch needs beside key and value, in bytes: entry, dot, their keys and lengths.

@@ -150,7 +150,9 @@ fn start(fs: &MemFs, metadata: &MemMetadata, truth: &Rows, fresh: u64) -> (Store
         let options = StoreOptions { sync: SyncPolicy::Always, ..options() };
         let (store, opened) = open_with(1, fs, metadata, options, fresh + again).unwrap();
         let Err(damage) = read_all(&store, truth) else { return (store, opened) };
+        assert!(store.must_stop().is_none());
         assert!(damage.is_corruption() && store.note_damage(&damage).unwrap(), "{damage}");
+        assert_eq!(store.must_stop(), Some(damage.to_string()));
     }
     panic!("it does not end");
 }
@@ -273,6 +275,42 @@ fn a_damaged_manifest_is_refused() {
     }
     let refused = open_with(1, &case.fs, &case.metadata, options(), 50).unwrap_err();
     assert!(refused.is_corruption(), "{refused}");
+}
+
+/// A compaction reads what nobody asks for.
+#[test]
+fn damage_that_a_compaction_meets_is_noted() {
+    let case = case(SyncPolicy::Always, 0);
+    let id = table("ks.siblings");
+    let mut noted = 0;
+    for file in of_tree(&case, &format!("t{}", id.0)) {
+        let (fs, metadata) =
+            (case.fs.crash_clone(CrashChoice::KeepEverything), case.metadata.crash_clone());
+        Damage::Rot(20).make(&fs, &file);
+        let (store, opened) = open_with(1, &fs, &metadata, options(), 50).unwrap();
+        if !opened.lost.is_empty() {
+            continue;
+        }
+        let def = store.table(id).unwrap();
+        for n in 0..200 {
+            for key in 0..KEYS {
+                let row = store.row_key(&def, Bytes::from(key.to_string()));
+                store.mint(&row, write("x", WriteContext::None), NOW).unwrap();
+            }
+            store.flush().unwrap();
+            if (0..4).any(|_| store.poll_job().is_err()) {
+                break;
+            }
+            assert!(n < 199, "no compaction came by");
+        }
+        let why = store.must_stop().unwrap();
+        assert!(why.contains(file.file_name().unwrap().to_str().unwrap()), "{why}");
+        drop(store);
+        let (_, opened) = open_with(1, &fs, &metadata, options(), 60).unwrap();
+        assert!(!opened.lost.is_empty() && opened.reset_vnodes > 0);
+        noted += 1;
+    }
+    assert!(noted > 0);
 }
 
 /// The files of one tree that were written last.

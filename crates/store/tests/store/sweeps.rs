@@ -133,3 +133,60 @@ fn what_a_sweep_did_survives_a_restart() {
     let shown: Vec<String> = all_rows(&b).concat();
     assert_eq!(shown, ["new"]);
 }
+
+/// What a full pull has gone by, and the peer has seen go, does not come back before it ends.
+#[test]
+fn a_delta_behind_the_scan_waits_for_the_end_of_the_pull() {
+    for table in TABLES {
+        let (writer, a, b) = (Node::new(1), Node::new(2), Node::new(3));
+        let minted = writer.put(table, "k", "gone", WriteContext::None);
+        let row = writer.row(table, "k");
+        has_seen_it_go(&b, &writer);
+        let begin = |node: &Node| {
+            let peer = b.store.clock(keyspace(), row.vnode);
+            let pull = node.store.begin_full_pull(keyspace(), row.vnode, peer.clone()).unwrap();
+            node.store.sweep(keyspace(), row.vnode, None, &[], None, &peer).unwrap();
+            (pull, peer)
+        };
+        let (pull, peer) = begin(&a);
+        let apply = |node: &Node| node.store.apply(&row, &minted.delta, None, NOW);
+        // Ahead of it all is as ever: the pull will see it.
+        let other = Node::new(4);
+        let (ahead, _) = begin(&other);
+        assert!(apply(&other).unwrap().new);
+        drop(ahead);
+        for passed in [Some((TableId(u32::MAX), Bytes::new())), None] {
+            pull.passed(passed.as_ref());
+            let refused = [
+                apply(&a).map(drop).unwrap_err(),
+                pull_row(&a, &writer, &row).unwrap_err(),
+                a.store.join(&row, &writer.read(table, "k"), &Context::default()).unwrap_err(),
+            ];
+            for error in refused {
+                assert!(matches!(error, StoreError::BehindPull { .. }), "{error}");
+            }
+        }
+        // What the peer had not seen comes as ever.
+        let new = writer.put(table, "k", "new", WriteContext::None);
+        assert!(a.store.apply(&row, &new.delta, None, NOW).unwrap().new);
+        a.store.join_clock(keyspace(), row.vnode, &peer).unwrap();
+        drop(pull);
+        assert!(!apply(&a).unwrap().new, "it is known now");
+        assert_eq!(values(&a.read(table, "k")), ["new"]);
+
+        // A pull that breaks off proves nothing.
+        let c = Node::new(5);
+        let (pull, _) = begin(&c);
+        pull.passed(None);
+        assert!(apply(&c).is_err());
+        drop(pull);
+        assert!(apply(&c).unwrap().new);
+        assert_eq!(values(&c.read(table, "k")), ["gone"]);
+    }
+}
+
+fn pull_row(to: &Node, from: &Node, row: &RowKey) -> Result<bool, StoreError> {
+    let version = from.store.read(row).unwrap();
+    let clock = &version.clock;
+    to.store.join_pulled(keyspace(), row.vnode, row.table, &row.key, &version.row, clock)
+}
