@@ -120,6 +120,9 @@ pub struct NodeSettings {
     /// How often replicas compare their clocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anti_entropy_every: Option<Micros>,
+    /// Forgets what all replicas know of deletes, looking this often; not said: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forget_every: Option<Micros>,
     /// After how long a silence a link counts as down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_after: Option<Micros>,

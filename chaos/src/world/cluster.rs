@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_crdt::TokenKey;
-use meridian_runtime::{NodeOptions, PlacementCache};
+use meridian_runtime::{ForgettingSettings, NodeOptions, PlacementCache};
 use meridian_store::{HintLimits, LogMode, StoreOptions, SyncPolicy};
 use meridian_topology::{Placement, PlacementError, Topology};
 use meridian_transport::{Handshake, LinkOptions};
@@ -152,6 +152,7 @@ impl Cluster {
             hint_after: HINT_AFTER,
             hedge_after: Some(hedge),
             anti_entropy_every: duration(settings.anti_entropy_every.unwrap_or(ANTI_ENTROPY_EVERY)),
+            forgetting: self.forgetting(),
             keep_alive: duration(Micros(down_after(settings).0 / 6)),
             down_after: duration(down_after(settings)),
             limits: Limits::DEFAULT,
@@ -159,6 +160,15 @@ impl Cluster {
             hints: self.hints,
             session: meridian_runtime::SessionLimits::default(),
             placements: Arc::clone(&self.placements),
+        }
+    }
+
+    fn forgetting(&self) -> ForgettingSettings {
+        let every = self.settings.forget_every;
+        ForgettingSettings {
+            enabled: every.is_some(),
+            every: every.map_or(ForgettingSettings::DEFAULT.every, duration),
+            max_skew: Duration::from_millis(self.setting.skew_ms),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use meridian_options::{Options, SyncPolicy};
-use meridian_runtime::{Condition, Lost, Node, NodeOptions};
+use meridian_runtime::{Condition, ForgettingSettings, Lost, Node, NodeOptions};
 use meridian_server::{Check, DoorLimits, Doors, DoorsOptions, Health, HealthSource, Password};
 use meridian_store::{HintLimits, StoreOptions};
 use meridian_telemetry::Metrics;
@@ -172,6 +172,11 @@ fn node_options(options: &Options) -> Result<NodeOptions> {
             ..HintLimits::default()
         },
         session: meridian_runtime::SessionLimits::default(),
+        forgetting: ForgettingSettings {
+            enabled: options.forgetting.enabled,
+            every: options.forgetting.interval,
+            max_skew: options.forgetting.max_skew,
+        },
         placements: Arc::default(),
     })
 }

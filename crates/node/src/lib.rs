@@ -17,6 +17,7 @@
 #![deny(missing_docs)]
 
 pub mod anti_entropy;
+pub mod forgetting;
 pub mod handoff;
 mod jitter;
 pub mod limits;
@@ -25,6 +26,7 @@ mod node;
 pub mod rebuild;
 
 pub use anti_entropy::{AntiEntropy, AntiEntropyAction, AntiEntropyEvent, AntiEntropyOptions};
+pub use forgetting::{Forgetting, ForgettingAction, ForgettingEvent, ForgettingOptions};
 pub use handoff::{Handoff, HandoffAction, HandoffEvent, HintId};
 pub use liveness::{AliveView, LinkEvent, Liveness, LivenessChange, Peer};
 pub use node::{Node, NodeAction, NodeEvent};

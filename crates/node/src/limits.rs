@@ -55,3 +55,15 @@ pub const REBUILD_PULLS_AT_ONCE: usize = 4;
 /// The first and the longest pause after a comparison or a pull failed that makes good what may be
 /// lost, in milliseconds.
 pub const REBUILD_BACKOFF_MS: (u64, u64) = (100, 10_000);
+
+/// Vnodes whose replicas are asked at once what may be forgotten: an answer of each is a clock and a
+/// few promises, so a message stays below some ten kilobytes.
+pub const FORGETTING_ROUND: usize = 64;
+
+/// Vnodes that are left alone for a while because a walk left something in them. Of what finds no
+/// room it is not remembered, and it is walked through again in the next round.
+pub const FORGETTING_RESTING: usize = 16_384;
+
+/// How many intervals a vnode is left alone at most that was walked through for nothing again and
+/// again.
+pub const FORGETTING_LONGEST_REST: u64 = 64;

@@ -277,6 +277,26 @@ pub const KEYS: &[Key] = &[
          while nothing differs and nothing is written.",
     ),
     key(
+        "forgetting.enabled",
+        Kind::Bool,
+        Default::Bool(false),
+        "Deletes and expired values are forgotten when every replica durably knows them. Off, they \
+         are kept for ever. docs/healing.md says what it needs.",
+    ),
+    number(
+        "forgetting.interval_s",
+        [1, 60, 86_400],
+        "seconds",
+        "How long a node waits after it looked through what it may forget.",
+    ),
+    number(
+        "forgetting.max_skew_s",
+        [1, 60, 86_400],
+        "seconds",
+        "By how much the wall clocks of the cluster may differ: expired values are kept three times, \
+         deletes of last-write-wins tables twice as long.",
+    ),
+    key(
         "telemetry.level",
         Kind::Text,
         Default::Text("info"),

@@ -31,8 +31,8 @@ pub use check::{Effective, Loaded};
 pub use error::OptionsError;
 pub use keys::{Default, KEYS, Key, Kind};
 pub use options::{
-    ClusterOptions, DoorsOptions, LimitsOptions, LinksOptions, LogFormat, NodeOptions, Options,
-    ReplicationOptions, Secret, StorageOptions, SyncPolicy, TelemetryOptions,
+    ClusterOptions, DoorsOptions, ForgettingOptions, LimitsOptions, LinksOptions, LogFormat,
+    NodeOptions, Options, ReplicationOptions, Secret, StorageOptions, SyncPolicy, TelemetryOptions,
 };
 pub use reference::reference;
 pub use source::{Origin, Sources};

@@ -51,6 +51,8 @@ pub struct Options {
     pub storage: StorageOptions,
     /// Requests and what keeps replicas equal.
     pub replication: ReplicationOptions,
+    /// What becomes of deletes.
+    pub forgetting: ForgettingOptions,
     /// Logs.
     pub telemetry: TelemetryOptions,
     /// Bounds.
@@ -151,6 +153,17 @@ pub struct ReplicationOptions {
     pub hint_window: Duration,
     /// How often replicas compare their clocks.
     pub anti_entropy_interval: Duration,
+}
+
+/// What becomes of deletes and of what has expired.
+#[derive(Clone, Debug)]
+pub struct ForgettingOptions {
+    /// Whether they are forgotten when all replicas know them.
+    pub enabled: bool,
+    /// How long a node waits after it looked through what it may forget.
+    pub interval: Duration,
+    /// By how much wall clocks may differ.
+    pub max_skew: Duration,
 }
 
 /// How log lines are written.

@@ -17,6 +17,7 @@ pub(crate) struct Raw {
     pub(crate) doors: Doors,
     pub(crate) storage: Storage,
     pub(crate) replication: Replication,
+    pub(crate) forgetting: Forgetting,
     pub(crate) telemetry: Telemetry,
     pub(crate) limits: Limits,
 }
@@ -58,6 +59,7 @@ section!(Replication {
     hint_window_s: u64,
     anti_entropy_interval_ms: u64,
 });
+section!(Forgetting { enabled: bool, interval_s: u64, max_skew_s: u64 });
 section!(Telemetry { level: String, format: String });
 section!(Limits {
     key_bytes: u64,

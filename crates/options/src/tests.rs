@@ -112,12 +112,12 @@ fn errors_name_key_file_line_and_what_is_allowed() {
         (
             with_secret("[disk]\nsize = 1\n"),
             "node.toml:4: there is no key `disk.size`; the sections are node, cluster, links, \
-             doors, storage, replication, telemetry, limits, peers",
+             doors, storage, replication, forgetting, telemetry, limits, peers",
         ),
         (
             "name = 1\n".to_owned(),
             "node.toml:1: there is no key `name`; the sections are node, \
-          cluster, links, doors, storage, replication, telemetry, limits, peers",
+          cluster, links, doors, storage, replication, forgetting, telemetry, limits, peers",
         ),
         (
             with_secret("[doors]\nresp = \"7001\"\n"),

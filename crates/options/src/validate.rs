@@ -11,8 +11,8 @@ use meridian_types::{Limits, NodeId};
 use crate::OptionsError;
 use crate::keys::PEERS;
 use crate::options::{
-    ClusterOptions, DoorsOptions, LimitsOptions, LinksOptions, LogFormat, NodeOptions, Options,
-    ReplicationOptions, Secret, StorageOptions, SyncPolicy, TelemetryOptions,
+    ClusterOptions, DoorsOptions, ForgettingOptions, LimitsOptions, LinksOptions, LogFormat,
+    NodeOptions, Options, ReplicationOptions, Secret, StorageOptions, SyncPolicy, TelemetryOptions,
 };
 use crate::raw::{self, Raw};
 use crate::source::{Layers, Sources, read_text};
@@ -34,6 +34,7 @@ impl<'a> Validation<'a> {
         let doors = self.doors(raw.doors)?;
         let storage = self.storage(&raw.storage)?;
         let replication = self.replication(&raw.replication)?;
+        let forgetting = self.forgetting(&raw.forgetting)?;
         let telemetry = self.telemetry(raw.telemetry)?;
         let limits = self.limits(&raw.limits)?;
         let threads = self.size("node.worker_threads", raw.node.worker_threads)?;
@@ -60,6 +61,7 @@ impl<'a> Validation<'a> {
             doors: doors.options,
             storage,
             replication,
+            forgetting,
             telemetry,
             limits,
         })
@@ -228,6 +230,15 @@ impl<'a> Validation<'a> {
             hint_window: Duration::from_secs(hint_window),
             anti_entropy_interval: self
                 .millis("replication.anti_entropy_interval_ms", raw.anti_entropy_interval_ms)?,
+        })
+    }
+
+    fn forgetting(&self, raw: &raw::Forgetting) -> Result<ForgettingOptions, OptionsError> {
+        let seconds = |key, given| Ok(Duration::from_secs(self.number(key, given)?));
+        Ok(ForgettingOptions {
+            enabled: self.switch("forgetting.enabled", raw.enabled),
+            interval: seconds("forgetting.interval_s", raw.interval_s)?,
+            max_skew: seconds("forgetting.max_skew_s", raw.max_skew_s)?,
         })
     }
 

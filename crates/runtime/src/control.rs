@@ -186,6 +186,8 @@ impl Control {
 
     fn publish_liveness(&mut self, change: LivenessChange) {
         self.inner.alive.store(Arc::new(self.node.liveness().view()));
+        let (LivenessChange::Rose { node, .. } | LivenessChange::Fell { node }) = change;
+        self.inner.store.void_evidence(node);
         match change {
             LivenessChange::Rose { node, restarted } => {
                 tracing::info!(peer = self.inner.name_of(node), restarted, "can be reached");

@@ -29,6 +29,7 @@ mod credit;
 mod error;
 mod exchange;
 mod figures;
+mod forgetting;
 mod get;
 mod hints;
 mod host;
@@ -52,6 +53,7 @@ mod tokio_host;
 
 pub use error::{StartError, StopError};
 pub use figures::{Condition, Lost};
+pub use forgetting::ForgettingSettings;
 pub use host::{Host, Linker, Network};
 pub use meridian_crdt::SessionLimits;
 pub use node::Node;

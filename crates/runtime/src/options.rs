@@ -10,6 +10,7 @@ use meridian_store::{HintLimits, StoreOptions};
 use meridian_topology::{KeyspaceMap, Topology};
 use meridian_types::{Catalog, ConsistencyLevel, Limits, NodeId};
 
+use crate::forgetting::ForgettingSettings;
 use crate::placements::PlacementCache;
 
 /// Everything that a node needs to know to start. Validated by whoever builds it.
@@ -58,6 +59,8 @@ pub struct NodeOptions {
     pub hints: HintLimits,
     /// How much sessions remember exactly. All nodes should say the same.
     pub session: SessionLimits,
+    /// Whether and how deletes are forgotten that all replicas know.
+    pub forgetting: ForgettingSettings,
     /// Shared by the nodes of one process. A process with one node gives it one of its own.
     pub placements: Arc<PlacementCache>,
 }

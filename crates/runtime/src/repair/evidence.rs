@@ -1,5 +1,6 @@
 //! What this node says to those who want to forget.
 
+use meridian_node::limits::FORGETTING_ROUND;
 use meridian_repair::message::{RepairReply, ToldEvidence};
 use meridian_types::{KeyspaceId, VnodeId};
 
@@ -14,7 +15,9 @@ impl Inner {
         Some(epochs.map(|epoch| epoch.0).sum())
     }
 
+    /// No more of them than anybody asks of at once.
     pub(super) fn say_evidence(&self, keyspace: KeyspaceId, vnodes: &[VnodeId]) -> RepairReply {
+        let vnodes = &vnodes[..vnodes.len().min(FORGETTING_ROUND)];
         let Some(layout) = self.layout_of(keyspace) else {
             return RepairReply::Refused(format!("keyspace {keyspace} is not known here yet"));
         };

@@ -34,7 +34,13 @@ impl Inner {
                     }
                     inner.compare_clocks(asker.node, keyspace, digest)
                 }
-                RepairRequest::Pull(request) => inner.serve_pull(&request),
+                RepairRequest::Pull(request) => {
+                    if request.full {
+                        let PullRequest { keyspace, vnode, .. } = request;
+                        inner.store.void_evidence_of(keyspace, vnode, asker.node);
+                    }
+                    inner.serve_pull(&request)
+                }
                 RepairRequest::PullMany(request) => {
                     inner.note_behind(asker.node, &request);
                     inner.serve_pulls(&request)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use meridian_runtime::{Node, NodeOptions, Parts, PlacementCache};
+use meridian_runtime::{ForgettingSettings, Node, NodeOptions, Parts, PlacementCache};
 use meridian_service::{
     CallContext, Effect, Expiry, Get, Outcome, Put, PutItem, Request, RequestError, Service,
 };
@@ -108,6 +108,7 @@ impl Cluster {
             hint_after: NodeOptions::HINT_AFTER,
             hedge_after: Some(NodeOptions::HEDGE_AFTER),
             anti_entropy_every: NodeOptions::ANTI_ENTROPY_EVERY,
+            forgetting: ForgettingSettings::DEFAULT,
             keep_alive: NodeOptions::KEEP_ALIVE,
             down_after: NodeOptions::DOWN_AFTER,
             limits: Limits::default(),
