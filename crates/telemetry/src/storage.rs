@@ -49,11 +49,17 @@ pub enum StorageGauge {
     EstimatedRows,
     /// Bytes free on the data's file system.
     DiskFreeBytes,
+    /// Vnodes that may have markers or expired values.
+    VnodesWithMarkers,
+    /// Markers and expired values forgotten since the start.
+    ForgottenEntries,
+    /// Rows that went with them since the start.
+    ForgottenRows,
 }
 
 impl StorageGauge {
     /// All of them.
-    pub const EVERY: [Self; 17] = [
+    pub const EVERY: [Self; 20] = [
         Self::MemtableBytes,
         Self::SealedMemtables,
         Self::WalBytes,
@@ -71,6 +77,9 @@ impl StorageGauge {
         Self::StallNanos,
         Self::EstimatedRows,
         Self::DiskFreeBytes,
+        Self::VnodesWithMarkers,
+        Self::ForgottenEntries,
+        Self::ForgottenRows,
     ];
 
     /// The label.
@@ -94,6 +103,9 @@ impl StorageGauge {
             Self::StallNanos => "stall_nanos",
             Self::EstimatedRows => "estimated_rows",
             Self::DiskFreeBytes => "disk_free_bytes",
+            Self::VnodesWithMarkers => "vnodes_with_markers",
+            Self::ForgottenEntries => "forgotten_entries",
+            Self::ForgottenRows => "forgotten_rows",
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct StoreStats {
     pub reissued_values: u64,
     /// Rows that were looked at for replicas that pull.
     pub pull_rows_examined: u64,
+    /// Vnodes that may have something to forget.
+    pub vnodes_with_markers: usize,
     /// Markers and expired entries that were forgotten.
     pub forgotten_entries: u64,
     /// Rows that are gone with them.
@@ -116,6 +118,7 @@ impl Store {
             joined_rows: inner.counters.joined.get(),
             reissued_values: inner.counters.reissued.get(),
             pull_rows_examined: inner.counters.pull_rows_examined.get(),
+            vnodes_with_markers: self.collectable(None, usize::MAX).len(),
             forgotten_entries: inner.counters.forgotten_entries.get(),
             forgotten_rows: inner.counters.forgotten_rows.get(),
             write_ids: inner.write_ids.size(),
