@@ -100,7 +100,7 @@ impl Round {
     fn find(&mut self, after: Option<VnodeName>, limit: usize) -> ForgettingEvent {
         let found = self.inner.store.collectable(after, limit);
         let next = if found.len() < limit { None } else { found.last().copied() };
-        let with_others = |vnode| Some((vnode, self.inner.other_replicas(vnode)?));
+        let with_others = |vnode| Some((vnode, self.inner.reachable_others(vnode)?));
         self.others = found.into_iter().filter_map(with_others).collect();
         let vnodes = self.others.iter().map(|(vnode, others)| (*vnode, others.clone())).collect();
         ForgettingEvent::Found { vnodes, next }
@@ -161,7 +161,7 @@ impl Round {
 
 impl Inner {
     /// The other replicas of a vnode, if this node is one of them and all can be reached.
-    fn other_replicas(&self, (keyspace, vnode): VnodeName) -> Option<Vec<NodeId>> {
+    fn reachable_others(&self, (keyspace, vnode): VnodeName) -> Option<Vec<NodeId>> {
         let view = self.catalog.load();
         let replicas = view.keyspace(keyspace)?.placement.replicas(vnode).all();
         let all_here = replicas.contains(&self.id) && replicas.iter().all(|&it| self.is_alive(it));
