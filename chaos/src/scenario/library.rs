@@ -3,7 +3,7 @@
 use super::{Scenario, ScenarioError};
 
 /// By name, in the order of the alphabet.
-const SHIPPED: [(&str, &str); 30] = [
+const SHIPPED: [(&str, &str); 31] = [
     ("any-intents", include_str!("../../scenarios/any-intents.toml")),
     ("calm", include_str!("../../scenarios/calm.toml")),
     ("crash-always", include_str!("../../scenarios/crash-always.toml")),
@@ -24,6 +24,7 @@ const SHIPPED: [(&str, &str); 30] = [
     ("long-absence", include_str!("../../scenarios/long-absence.toml")),
     ("lossy-datagrams", include_str!("../../scenarios/lossy-datagrams.toml")),
     ("mixed", include_str!("../../scenarios/mixed.toml")),
+    ("overload", include_str!("../../scenarios/overload.toml")),
     ("old-checkpoint-restored", include_str!("../../scenarios/old-checkpoint-restored.toml")),
     ("one-way-partition", include_str!("../../scenarios/one-way-partition.toml")),
     ("paused-node", include_str!("../../scenarios/paused-node.toml")),

@@ -129,9 +129,14 @@ pub struct NodeSettings {
     /// After what time a read asks one more replica.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hedge_after: Option<Micros>,
-    /// How long every task keeps a node's processor, which is otherwise infinitely fast.
+    /// How long every step of a task and every message keep a node's processor, which is otherwise
+    /// infinitely fast.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_per_task: Option<Micros>,
+    /// How long a request keeps it that is refused at the door; as long as a task if nothing is
+    /// said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_per_refusal: Option<Micros>,
     /// Bytes of a memtable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memtable_bytes: Option<usize>,

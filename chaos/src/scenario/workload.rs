@@ -19,6 +19,10 @@ pub struct Workload {
     pub keys: u32,
     /// How long a client waits between two operations, on average.
     pub pause: Micros,
+    /// How many operations are begun in a second, all clients together, whether or not those before
+    /// them are answered: an open loop. Nothing said: each client waits for its answer and pauses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
     /// How long an operation may take.
     pub deadline: Micros,
     /// Of a hundred operations that failed, how many are tried again, with the same write id.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use meridian_service::{CallContext, Service};
+use meridian_service::{CallContext, RequestError, Service};
 use meridian_types::{ConsistencyLevel, DcId, NodeId, RequestId, TableId};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -18,13 +18,17 @@ use crate::history::{
     Attempt, ClientId, Invocation, Key, OpId, SessionId, What, WriteKind, WriteName,
 };
 use crate::scenario::{OpKind, Workload};
-use crate::sim::{Draw, Micros, NodeClock, Owner};
+use crate::sim::{Draw, Micros, NodeClock, Owner, Purpose, Streams};
 
 /// Tries of one operation, at most.
 const MAX_ATTEMPTS: u32 = 4;
 
 /// How long after the deadline a client still listens.
 const PATIENCE: Micros = Micros::from_secs(5);
+
+/// Operations and writes that one operation of an open loop may be made of: a batch has a hundred
+/// keys at most, a scan as many pages as keys.
+const NAMES_OF_ONE: u32 = 1_024;
 
 /// Rows of a page. Few, so that a scan has several.
 const PAGE_ROWS: usize = 3;
@@ -57,7 +61,49 @@ impl Client {
     }
 
     /// Works until the time is over.
-    pub(super) async fn run(mut self, begin: Micros, end: Micros) {
+    pub(super) async fn run(self, begin: Micros, end: Micros) {
+        match self.workload.rate {
+            Some(rate) => self.run_open(u64::from(rate), begin, end).await,
+            None => self.run_closed(begin, end).await,
+        }
+    }
+
+    /// Asks at times that are drawn, whether or not what was asked before is answered: `rate` times
+    /// in a second, all clients together.
+    async fn run_open(mut self, rate: u64, begin: Micros, end: Micros) {
+        let between = Micros(1_000_000 * u64::from(self.workload.clients) / rate.max(1));
+        let mut next = begin + Micros(self.draw.below(between.0));
+        while next < end {
+            self.all.agenda.sleep(next).await;
+            let mut once = self.once();
+            self.all.spawner.spawn(Owner::Client(self.number), async move { once.operate().await });
+            if self.draw.below(100) < u64::from(self.workload.hop_percent) {
+                self.hop();
+            }
+            next = next + Micros(self.draw.between(1, 2 * between.0));
+        }
+    }
+
+    /// A client that does one operation of this one's, with names of its own.
+    fn once(&mut self) -> Self {
+        let once = Self {
+            all: self.all.clone(),
+            workload: Arc::clone(&self.workload),
+            number: self.number,
+            dc: self.dc,
+            node: self.node,
+            draw: Streams::new(self.draw.bits()).draw(Purpose::Client(self.number)),
+            tokens: BTreeMap::new(),
+            ops: self.ops,
+            writes: self.writes,
+        };
+        self.ops += NAMES_OF_ONE;
+        self.writes += NAMES_OF_ONE;
+        once
+    }
+
+    /// Asks, waits for the answer and a little longer, and asks again.
+    async fn run_closed(mut self, begin: Micros, end: Micros) {
         let mut next = begin + Micros(self.draw.below(self.workload.pause.0));
         loop {
             self.all.agenda.sleep(next).await;
@@ -227,9 +273,14 @@ impl Client {
             timeout: Duration::from_micros(self.workload.deadline.0),
         };
         let (sender, answer) = oneshot::channel();
+        let doors = Arc::clone(&self.all.doors);
         self.all.spawner.spawn(owner, async move {
+            let answer = node.call(context, request).await;
+            if matches!(answer, Err(RequestError::Overloaded { .. })) {
+                doors.refused(owner);
+            }
             // Nobody may listen any more.
-            drop(sender.send(node.call(context, request).await));
+            drop(sender.send(answer));
         });
         let patience = self.all.agenda.sleep(deadline + PATIENCE);
         let Either::Left((Ok(answer), _)) = select(answer, patience).await else {

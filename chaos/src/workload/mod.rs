@@ -10,7 +10,7 @@ mod answer;
 mod client;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meridian_runtime::Node;
@@ -27,6 +27,8 @@ use client::Client;
 #[derive(Default)]
 pub(crate) struct Doors {
     open: Mutex<BTreeMap<NodeId, (Owner, Arc<Node>)>>,
+    /// Who refused a request since somebody asked.
+    refused: Mutex<BTreeSet<Owner>>,
 }
 
 impl Doors {
@@ -37,6 +39,15 @@ impl Doors {
     pub(crate) fn close(&self, id: NodeId) {
         let door = self.open.lock().remove(&id);
         drop(door);
+    }
+
+    /// Whose doors refused a request since this was last asked.
+    pub(crate) fn take_refused(&self) -> BTreeSet<Owner> {
+        std::mem::take(&mut self.refused.lock())
+    }
+
+    fn refused(&self, owner: Owner) {
+        self.refused.lock().insert(owner);
     }
 
     fn of(&self, id: NodeId) -> Option<(Owner, Arc<Node>)> {

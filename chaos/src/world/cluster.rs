@@ -61,6 +61,15 @@ pub enum WorldError {
     Placement(#[from] PlacementError),
 }
 
+/// How long a node's processor is busy. Without one it is infinitely fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpu {
+    /// With a step of a task, or a message.
+    pub(crate) per_task: Micros,
+    /// With a request that it refuses.
+    pub(crate) per_refusal: Micros,
+}
+
 /// A table that clients use.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -79,6 +88,7 @@ pub(crate) struct Cluster {
     pub(crate) vnodes: BTreeMap<(KeyspaceId, VnodeId), Vnode>,
     pub(crate) timing: LinkTiming,
     pub(crate) clock_skew: Micros,
+    pub(crate) cpu: Option<Cpu>,
     /// See [`FLUSH_BYTES`].
     pub(crate) flush_bytes: u64,
     catalog: Catalog,
@@ -117,6 +127,10 @@ impl Cluster {
             vnodes,
             timing: timing(&settings),
             flush_bytes: settings.memtable_bytes.unwrap_or(FLUSH_BYTES) as u64,
+            cpu: settings.cpu_per_task.map(|per_task| {
+                let per_refusal = settings.cpu_per_refusal.unwrap_or(per_task);
+                Cpu { per_task, per_refusal }
+            }),
             clock_skew: settings.clock_skew.unwrap_or(CLOCK_SKEW),
             catalog,
             options: store_options(scenario, &topology),

@@ -69,6 +69,9 @@ impl World {
             let result = started.await;
             births.lock().push(Birth { owner, result });
         };
+        if self.cluster.cpu.is_some() {
+            self.executor.ration(owner);
+        }
         self.executor.spawn(owner, birth);
         if machine.paused > 0 {
             self.executor.freeze(owner);

@@ -42,6 +42,7 @@ use crate::sim::{
 use crate::workload::{Clients, Doors};
 
 pub(crate) use cluster::Cluster;
+use cluster::Cpu;
 pub use cluster::WorldError;
 use lives::Birth;
 use log::Due;
@@ -59,7 +60,12 @@ const SAMPLE_EVERY: Micros = Micros::from_millis(500);
 enum Event {
     Host(HostEvent),
     Link(LinkEvent),
-    Disk { owner: Owner, due: Due },
+    Disk {
+        owner: Owner,
+        due: Due,
+    },
+    /// A node's processor is done with a task.
+    Processor(Owner),
     Start(NodeId),
     Look,
     Tick,
@@ -224,6 +230,7 @@ impl World {
                     self.carrier.happen(event);
                 }
                 Event::Disk { owner, due } => self.disk_due(owner, due),
+                Event::Processor(owner) => self.executor.refill(owner),
                 Event::Start(id) => self.start(id),
                 Event::Look => {
                     self.look();
@@ -261,8 +268,10 @@ impl World {
             let quiet = told.is_empty() && births.is_empty() && stops.is_empty();
             births.into_iter().for_each(|birth| self.born(birth));
             stops.into_iter().for_each(|(owner, in_order)| self.stopped(owner, in_order));
+            let refused = self.doors.take_refused();
             for owner in self.executor.take_polled() {
                 if let Owner::Node { id, .. } = owner {
+                    self.keep_busy(owner, refused.contains(&owner));
                     self.tend(id);
                 }
             }
@@ -270,6 +279,14 @@ impl World {
             if quiet {
                 return Ok(());
             }
+        }
+    }
+
+    /// A task took its time of a node's processor.
+    fn keep_busy(&mut self, owner: Owner, with_a_refusal: bool) {
+        if let Some(Cpu { per_task, per_refusal }) = self.cluster.cpu {
+            let takes = if with_a_refusal { per_refusal } else { per_task };
+            self.queue.push(self.agenda.now() + takes, Event::Processor(owner));
         }
     }
 
@@ -281,6 +298,10 @@ impl World {
         match told {
             Told::Received { from, class, message, .. } => {
                 self.record.note_bytes(owner, "received", &message);
+                if self.cluster.cpu.is_some() {
+                    let received = async move { inbound.received(from, class, message) };
+                    return self.executor.spawn(owner, received);
+                }
                 inbound.received(from, class, message);
             }
             Told::Changed { peer, state, .. } => {

@@ -75,7 +75,7 @@ pub mod tally;
 mod testing;
 
 pub use failure::{Cause, Failure};
-pub use get::{GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions};
+pub use get::{GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions, HedgeBudget};
 pub use page::{PageAction, PageActions, PageDone, PageEvent, PageItem, PageMachine, PageTiming};
 pub use plan::{ReadPlan, Segment, Segments, WritePlan};
 pub use put::{PutAction, PutActions, PutDone, PutEvent, PutMachine, PutTiming, PutWrite};

@@ -24,9 +24,11 @@ const EXPIRE_EVERY_MS: u64 = 60_000;
 
 pub(crate) fn start(inner: &Arc<Inner>, tasks: &mut Tasks) {
     tasks.spawn(&*inner.host, wake_requests(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, watch_load(Arc::clone(inner)));
     tasks.spawn(&*inner.host, compare_catalogs(Arc::clone(inner)));
     tasks.spawn(&*inner.host, show_figures(Arc::clone(inner)));
     tasks.spawn(&*inner.host, expire_hints(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, crate::superseded::sweep(Arc::clone(inner)));
     tasks.spawn(&*inner.host, crate::intents::deliver(Arc::clone(inner)));
     tasks.spawn(&*inner.host, crate::kept::ask_keepers(Arc::clone(inner)));
     tasks.spawn(&*inner.host, crate::forgetting::run(Arc::clone(inner)));
@@ -47,6 +49,14 @@ async fn wake_requests(inner: Arc<Inner>) {
                 }
             }
         }
+    }
+}
+
+/// Measures how late the node's timers are, and how much it answers.
+async fn watch_load(inner: Arc<Inner>) {
+    loop {
+        let next = inner.admission.tick(inner.host.now());
+        inner.host.sleep(next).await;
     }
 }
 

@@ -50,7 +50,7 @@ impl CatalogView {
     /// their requests cannot be placed, while the others' can.
     pub(crate) fn build(catalog: &Catalog, ground: Ground<'_>, before: &Self) -> Self {
         let mut keyspaces: BTreeMap<KeyspaceId, Arc<KeyspaceView>> = BTreeMap::new();
-        for def in catalog.keyspaces() {
+        for def in catalog.keyspaces_in_use().into_values() {
             if let Some(same) = before.keyspaces.get(&def.id).filter(|k| k.def == *def) {
                 keyspaces.insert(def.id, Arc::clone(same));
                 continue;
@@ -64,7 +64,7 @@ impl CatalogView {
                 }
             }
         }
-        let tables = catalog.tables().filter_map(|def| {
+        let tables = catalog.tables_in_use().into_values().filter_map(|def| {
             let keyspace = Arc::clone(keyspaces.get(&def.keyspace)?);
             let table = TableRef { def: Arc::new(def.clone()), keyspace };
             Some((def.name.clone(), Arc::new(table)))

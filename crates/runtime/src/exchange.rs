@@ -32,6 +32,8 @@ pub(crate) struct Running<M, A> {
     pub(crate) machine: M,
     /// The client's request, for the traces of the nodes that it touches.
     pub(crate) trace: RequestId,
+    /// When nobody waits for the answer any more.
+    pub(crate) deadline: Millis,
     /// Whether a hint counts for its level, so that it must be durable before it does.
     pub(crate) counts_hints: bool,
     answered: bool,
@@ -41,10 +43,11 @@ pub(crate) struct Running<M, A> {
 }
 
 impl<M, A> Running<M, A> {
-    pub(crate) fn new(machine: M, trace: RequestId) -> Self {
+    pub(crate) fn new(machine: M, trace: RequestId, deadline: Millis) -> Self {
         Self {
             machine,
             trace,
+            deadline,
             counts_hints: false,
             answered: false,
             reply: None,
@@ -133,9 +136,14 @@ pub(crate) enum Lost {
 impl Inner {
     /// Puts a request into the table. Whoever starts it locks it before the first message goes
     /// out, so that no answer overtakes what is done to it until then.
-    pub(crate) fn register(&self, call: Call, exchange: Exchange) -> Arc<Mutex<Exchange>> {
+    pub(crate) fn register(
+        &self,
+        call: Call,
+        exchange: Exchange,
+        bytes: usize,
+    ) -> Arc<Mutex<Exchange>> {
         let exchange = Arc::new(Mutex::new(exchange));
-        self.exchanges.insert(call, Arc::clone(&exchange));
+        self.exchanges.insert(call, Arc::clone(&exchange), bytes);
         exchange
     }
 
@@ -206,9 +214,9 @@ impl Inner {
         let call = self.exchanges.next_call();
         let (sender, receiver) = oneshot::channel();
         let deadline = self.host.now().plus(timeout_ms);
-        self.register(call, Exchange::Ask(Ask { to, reply: Some(sender), deadline }));
+        self.register(call, Exchange::Ask(Ask { to, reply: Some(sender), deadline }), 0);
         self.exchanges.timers().reschedule(call, None, Some(deadline));
-        let message = crate::peer::encode(call, trace, body);
+        let message = crate::peer::encode_by(call, trace, timeout_ms, body);
         if self.send(to, class, message).is_err() {
             self.with_ask(call, |ask| self.end_ask(call, ask, Err(Lost::NotSent)));
         }

@@ -1,5 +1,7 @@
 //! Brings the gauges up to date, and sums up how the node is.
 
+use std::sync::atomic::Ordering;
+
 use meridian_lsm::TreeStats;
 use meridian_node::Outlook;
 use meridian_store::StoreStats;
@@ -125,8 +127,15 @@ impl Inner {
         self.show_hints();
         let storage = self.store.stats();
         self.show_storage(&storage);
-        let in_flight = 1000 * self.exchanges.len() / MAX_IN_FLIGHT;
-        self.hint_credit.follow(storage.engine.stall_permille, in_flight as u64);
+        let now = self.host.now();
+        let admission = self.metrics.admission();
+        admission.waiting_bytes.set(gauge(self.admission.waiting()));
+        admission.lag_ms.set(gauge(self.admission.lag_ms(now)));
+        let requests = self.exchanges.fill_permille().max(self.admission.load_permille(now));
+        let stall = storage.engine.stall_permille;
+        self.hint_credit.follow(stall, requests);
+        let brought = self.foreground_bytes.load(Ordering::Relaxed) + self.admission.answered();
+        self.shares.follow(stall.max(requests), brought, now);
     }
 
     fn show_hints(&self) {
@@ -161,6 +170,7 @@ impl Inner {
         for state in links.states() {
             if let (Some(peer), Some(time)) = (self.peers.get(state.id), state.round_trip) {
                 peer.metrics.link_round_trip.observe(time);
+                peer.set_round_trip(time);
             }
         }
     }
@@ -179,6 +189,9 @@ impl Inner {
             (StorageGauge::LevelZeroFiles, trees(level_zero)),
             (StorageGauge::MemtableBytes, engine.memtable_bytes),
             (StorageGauge::SealedMemtables, trees(|tree| tree.sealed_memtables)),
+            (StorageGauge::CompactionDebtBytes, engine.pending_compaction_bytes),
+            (StorageGauge::StallNanos, engine.slowdown_nanos),
+            (StorageGauge::Stops, engine.stops),
             (StorageGauge::WalBytes, engine.wal.segment_bytes),
             (StorageGauge::VnodesWithMarkers, stats.vnodes_with_markers as u64),
             (StorageGauge::ForgottenEntries, stats.forgotten_entries),

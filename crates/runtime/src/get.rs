@@ -55,7 +55,9 @@ impl Inner {
         let doubtful = |node| self.is_doubtful(node, row.keyspace, row.vnode, class);
         let (me, topology) = (self.id, &self.topology);
         let plan = ReadPlan::new(level, self.dc, me, replicas, alive, doubtful, topology)?;
+        self.check_time(call, level)?;
         self.check_room()?;
+        self.hedges.read_began();
         let now = self.host.now();
         let options = GetOptions {
             policy: table.def.options.policy,
@@ -65,8 +67,9 @@ impl Inner {
         };
         let mut actions = GetActions::new();
         let machine = GetMachine::start_in_session(&plan, options, seen.clone(), &mut actions);
-        let mut get = Running::new(machine, call.id);
+        let mut get = Running::new(machine, call.id, options.deadline);
         let epoch = epoch_of(placement, self.dc);
+        let bytes = row.key.len();
         let target = ReadRow { row, class, epoch, seen };
         let number = self.exchanges.next_call();
         let actions = self.read_here(&mut get, &target, actions, now);
@@ -75,7 +78,7 @@ impl Inner {
             return Ok(get.wait());
         }
         let waiting = get.wait();
-        let exchange = self.register(number, Exchange::Get(get, target));
+        let exchange = self.register(number, Exchange::Get(get, target), bytes);
         if let Exchange::Get(get, target) = &mut *exchange.lock() {
             self.perform_get(number, get, target, actions, now);
             self.get_stepped(number, get);
@@ -199,6 +202,9 @@ impl Inner {
         event: GetEvent,
     ) {
         let now = self.host.now();
+        if get.machine.hedge_is_due(now) && !self.hedges.take() {
+            get.machine.forgo_hedge();
+        }
         let mut actions = GetActions::new();
         get.machine.step(event, now, &mut actions);
         self.perform_get(call, get, row, actions, now);
@@ -269,7 +275,9 @@ impl Inner {
         let ReadRow { row, class, epoch, seen } = target.clone();
         let seen = seen.filter(|_| covering).map(|seen| Context::clone(&seen));
         let request = ReplicaRequest::Read { row, kind, class, epoch, seen };
-        let message = crate::peer::encode(call, Some(get.trace), PeerBody::Request(request));
+        let (trace, body) = (Some(get.trace), PeerBody::Request(request));
+        let left = get.deadline.since(self.host.now());
+        let message = crate::peer::encode_by(call, trace, left, body);
         let sent = self.send(from, Class::Foreground, message);
         sent.err().map(|_| GetEvent::SendRefused { to: from })
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use meridian_coordinator::PutEvent;
 use meridian_coordinator::message::WriteDelta;
 use meridian_node::{AntiEntropyEvent, NodeEvent};
@@ -21,6 +22,12 @@ use crate::node::Inner;
 /// its write, and user writes are never refused because hints are many.
 pub(crate) const MAX_QUEUED: usize = 16_384;
 
+/// Most bytes of them: an eighth of what the log keeps on disk.
+pub(crate) const MAX_QUEUED_BYTES: usize = 128 << 20;
+
+/// What a hint weighs beside its key and value.
+const HINT_WEIGHT: usize = 256;
+
 /// Most hints that are appended before those who wait are told.
 const BATCH: usize = 256;
 
@@ -28,6 +35,7 @@ const BATCH: usize = 256;
 struct Order {
     target: NodeId,
     hint: Box<Hint>,
+    bytes: usize,
     call: Call,
     durable: bool,
 }
@@ -44,6 +52,8 @@ pub(crate) struct HintKeeper {
 #[derive(Default)]
 struct Queue {
     orders: VecDeque<Order>,
+    /// What the orders weigh.
+    bytes: usize,
     /// Whether a work is on its way that will look here again.
     running: bool,
     stopped: bool,
@@ -69,14 +79,18 @@ impl HintKeeper {
     ) {
         let WriteDelta { row, delta, write_id, .. } = write;
         let hint = Box::new(Hint { row, delta, write_id, created: node.host.wall() });
+        let value = hint.delta.entry.value.as_ref().map_or(0, Bytes::len);
+        let bytes = HINT_WEIGHT + hint.row.key.len() + value;
         let mut queue = self.queue.lock();
-        if queue.stopped || queue.orders.len() == MAX_QUEUED {
+        let full = queue.orders.len() == MAX_QUEUED || queue.bytes + bytes > MAX_QUEUED_BYTES;
+        if queue.stopped || full {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             // Told by the work that makes room.
             queue.given_up.entry(target).or_default().insert(Some(hint.row.keyspace));
             return;
         }
-        queue.orders.push_back(Order { target, hint, call, durable });
+        queue.bytes += bytes;
+        queue.orders.push_back(Order { target, hint, bytes, call, durable });
         let first = !std::mem::replace(&mut queue.running, true);
         drop(queue);
         if first {
@@ -143,13 +157,15 @@ impl HintKeeper {
     /// Appends a batch, and tells those who wait; whether there are more.
     fn append_batch(&self, node: &Arc<Inner>) -> bool {
         let batch: Vec<Order> = {
-            let orders = &mut self.queue.lock().orders;
-            let most = orders.len().min(BATCH);
-            orders.drain(..most).collect()
+            let mut queue = self.queue.lock();
+            let most = queue.orders.len().min(BATCH);
+            let batch: Vec<Order> = queue.orders.drain(..most).collect();
+            queue.bytes -= batch.iter().map(|order| order.bytes).sum::<usize>();
+            batch
         };
         let mut waiting: Vec<(Call, NodeId)> = Vec::new();
         let mut targets = BTreeMap::<NodeId, usize>::new();
-        for Order { target, hint, call, durable } in batch {
+        for Order { target, hint, call, durable, bytes: _ } in batch {
             match self.log.append(target, &hint) {
                 Ok(_) => {
                     *targets.entry(target).or_insert(0) += 1;

@@ -19,16 +19,27 @@ const SHARDS: usize = 32;
 /// answered or has a hint, so this bounds memory: 16,384 requests of 1 KiB are 16 MiB.
 pub(crate) const MAX_IN_FLIGHT: usize = 16_384;
 
+/// Most bytes of the keys and values of those that wait, beyond which no other is begun: a request
+/// of 8 MiB is one of 16,384 as well.
+pub(crate) const MAX_BYTES_IN_FLIGHT: usize = 256 << 20;
+
 /// Names one waiting request in messages between nodes.
 pub(crate) type Call = u64;
 
 /// Waiting requests of type `X`.
 pub(crate) struct InFlight<X> {
-    shards: [Mutex<BTreeMap<Call, Arc<Mutex<X>>>>; SHARDS],
+    shards: [Mutex<BTreeMap<Call, Held<X>>>; SHARDS],
     next: AtomicU64,
     waiting: AtomicUsize,
+    bytes: AtomicUsize,
     closed: AtomicBool,
     timers: Timers,
+}
+
+/// A request, and what it weighs.
+struct Held<X> {
+    exchange: Arc<Mutex<X>>,
+    bytes: usize,
 }
 
 impl<X> InFlight<X> {
@@ -39,6 +50,7 @@ impl<X> InFlight<X> {
             shards: std::array::from_fn(|_| Mutex::default()),
             next: AtomicU64::new(first),
             waiting: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             timers: Timers::default(),
         }
@@ -50,20 +62,41 @@ impl<X> InFlight<X> {
 
     /// Whether there is room for another request.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < MAX_IN_FLIGHT
+        self.waiting.load(Ordering::Relaxed) < MAX_IN_FLIGHT && self.bytes() < MAX_BYTES_IN_FLIGHT
     }
 
     pub(crate) fn len(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// How full it is, in thousandths, by number or by bytes.
+    pub(crate) fn fill_permille(&self) -> u64 {
+        let permille = |part: usize, whole: usize| (1_000 * part / whole) as u64;
+        permille(self.len(), MAX_IN_FLIGHT).max(permille(self.bytes(), MAX_BYTES_IN_FLIGHT))
+    }
+
+    /// Bytes of the keys and values of those that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Keeps a request, unless the table is closed: then it ends with whoever holds it.
-    pub(crate) fn insert(&self, call: Call, exchange: Arc<Mutex<X>>) {
+    pub(crate) fn insert(&self, call: Call, exchange: Arc<Mutex<X>>, bytes: usize) {
         let mut shard = self.shard(call).lock();
         // Set before a shard is emptied under its lock, so no request stays behind.
-        if !self.closed.load(Ordering::Relaxed) && shard.insert(call, exchange).is_none() {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+        if self.closed.load(Ordering::Relaxed) {
+            return;
         }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(before) = shard.insert(call, Held { exchange, bytes }) {
+            self.forget(&before);
+        }
+    }
+
+    fn forget(&self, held: &Held<X>) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(held.bytes, Ordering::Relaxed);
     }
 
     /// Forgets all requests, and takes no more.
@@ -71,17 +104,18 @@ impl<X> InFlight<X> {
         self.closed.store(true, Ordering::Relaxed);
         for shard in &self.shards {
             let forgotten = std::mem::take(&mut *shard.lock());
-            self.waiting.fetch_sub(forgotten.len(), Ordering::Relaxed);
+            forgotten.values().for_each(|held| self.forget(held));
         }
     }
 
     pub(crate) fn get(&self, call: Call) -> Option<Arc<Mutex<X>>> {
-        self.shard(call).lock().get(&call).cloned()
+        self.shard(call).lock().get(&call).map(|held| Arc::clone(&held.exchange))
     }
 
     pub(crate) fn remove(&self, call: Call) {
-        if self.shard(call).lock().remove(&call).is_some() {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let removed = self.shard(call).lock().remove(&call);
+        if let Some(held) = &removed {
+            self.forget(held);
         }
     }
 
@@ -89,7 +123,7 @@ impl<X> InFlight<X> {
     pub(crate) fn all(&self) -> Vec<(Call, Arc<Mutex<X>>)> {
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
-            all.extend(shard.lock().iter().map(|(call, x)| (*call, Arc::clone(x))));
+            all.extend(shard.lock().iter().map(|(call, x)| (*call, Arc::clone(&x.exchange))));
         }
         all
     }
@@ -98,7 +132,7 @@ impl<X> InFlight<X> {
         &self.timers
     }
 
-    fn shard(&self, call: Call) -> &Mutex<BTreeMap<Call, Arc<Mutex<X>>>> {
+    fn shard(&self, call: Call) -> &Mutex<BTreeMap<Call, Held<X>>> {
         let at = usize::try_from(call % SHARDS as u64).unwrap_or(0);
         &self.shards[at]
     }
@@ -203,22 +237,34 @@ mod tests {
     fn a_closed_table_forgets_all_and_keeps_nothing() {
         let table = InFlight::new(7);
         let waiting = Arc::new(Mutex::new(()));
-        table.insert(1, Arc::clone(&waiting));
+        table.insert(1, Arc::clone(&waiting), 10);
         table.close();
-        table.insert(2, Arc::clone(&waiting));
+        table.insert(2, Arc::clone(&waiting), 10);
         assert_eq!((table.len(), table.all().len(), Arc::strong_count(&waiting)), (0, 0, 1));
+        assert_eq!(table.bytes(), 0);
     }
 
     #[test]
     fn counts_what_waits_once() {
         let table = InFlight::new(7);
         let call = table.next_call();
-        table.insert(call, Arc::new(Mutex::new(())));
-        table.insert(call, Arc::new(Mutex::new(())));
-        assert_eq!((table.len(), table.all().len()), (1, 1));
+        table.insert(call, Arc::new(Mutex::new(())), 7);
+        table.insert(call, Arc::new(Mutex::new(())), 9);
+        assert_eq!((table.len(), table.all().len(), table.bytes()), (1, 1, 9));
         table.remove(call);
         table.remove(call);
-        assert_eq!(table.len(), 0);
+        assert_eq!((table.len(), table.bytes()), (0, 0));
         assert!(table.get(call).is_none() && table.has_room());
+    }
+
+    #[test]
+    fn large_requests_fill_it_as_well_as_many() {
+        let table = InFlight::new(7);
+        table.insert(1, Arc::new(Mutex::new(())), MAX_BYTES_IN_FLIGHT - 1);
+        assert!(table.has_room());
+        table.insert(2, Arc::new(Mutex::new(())), 1);
+        assert!(!table.has_room());
+        table.remove(1);
+        assert!(table.has_room());
     }
 }

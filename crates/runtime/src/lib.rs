@@ -21,6 +21,7 @@
     reason = "driver crate: nothing here depends on iteration order of standard maps"
 )]
 
+mod admission;
 mod alarm;
 mod background;
 mod catalog;
@@ -48,6 +49,8 @@ mod rebuild;
 mod repair;
 mod serve;
 mod session;
+mod shares;
+mod superseded;
 mod tasks;
 mod tokio_host;
 

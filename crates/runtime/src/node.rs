@@ -1,11 +1,12 @@
 //! A node: its store, its links, and the requests that wait between them.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use meridian_coordinator::HedgeBudget;
 use meridian_coordinator::message::Refusal;
 use meridian_crdt::TokenKey;
 use meridian_node::{AliveView, LinkEvent, NodeEvent, Outlook, RebuildEvent};
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use uuid::{Builder, Uuid};
 
+use crate::admission::Admission;
 use crate::catalog::{CatalogView, Ground};
 use crate::control::{ControlEvent, ControlSender};
 use crate::credit::HintCredit;
@@ -33,6 +35,8 @@ use crate::options::NodeOptions;
 use crate::parts::Parts;
 use crate::peer::{MAX_BLOCKING, MAX_HANDED, PeerDoor};
 use crate::peers::Peers;
+use crate::shares::Shares;
+use crate::superseded::PeerClocks;
 use crate::tasks::Tasks;
 
 /// How long the health page shows a full disk after the last write that it refused.
@@ -55,8 +59,14 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) catalog: ArcSwap<CatalogView>,
     pub(crate) exchanges: InFlight<Exchange>,
+    pub(crate) admission: Admission,
+    pub(crate) hedges: HedgeBudget,
     pub(crate) hints: HintKeeper,
+    pub(crate) peer_clocks: PeerClocks,
     pub(crate) hint_credit: HintCredit,
+    pub(crate) shares: Shares,
+    /// Bytes that requests have brought from other nodes.
+    pub(crate) foreground_bytes: AtomicU64,
     pub(crate) token_key: TokenKey,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) blocking: Arc<Semaphore>,
@@ -121,8 +131,13 @@ impl Node {
             store,
             catalog: ArcSwap::from_pointee(view),
             exchanges: InFlight::new(host.random()),
+            admission: Admission::default(),
+            hedges: HedgeBudget::default(),
             hints: HintKeeper::new(hints),
+            peer_clocks: PeerClocks::default(),
             hint_credit: HintCredit::new(),
+            shares: Shares::default(),
+            foreground_bytes: AtomicU64::new(0),
             token_key: TokenKey::derive(&options.secret),
             metrics,
             blocking: Arc::new(Semaphore::new(MAX_BLOCKING)),

@@ -38,15 +38,16 @@ impl Inner {
         let doubtful = |node| self.is_doubtful(node, keyspace, vnode, class);
         let (me, topology) = (self.id, &self.topology);
         let plan = ReadPlan::new(level, self.dc, me, replicas, alive, doubtful, topology)?;
+        self.check_time(call, level)?;
         self.check_room()?;
         let now = self.host.now();
         let timing = PageTiming { deadline: now.plus(millis(call.timeout)), hedge_at: None };
         let mut actions = PageActions::new();
         let machine = PageMachine::start(&plan, request, timing, &mut actions);
-        let mut page = Running::new(machine, call.id);
+        let mut page = Running::new(machine, call.id, timing.deadline);
         let waiting = page.wait();
         let number = self.exchanges.next_call();
-        let exchange = self.register(number, Exchange::Page(page));
+        let exchange = self.register(number, Exchange::Page(page), 0);
         if let Exchange::Page(page) = &mut *exchange.lock() {
             self.perform_page(number, page, actions, now);
             self.page_stepped(number, page);
@@ -109,7 +110,9 @@ impl Inner {
                     }
                     PageAction::Read { from, request } => {
                         let body = PeerBody::Request(ReplicaRequest::Page(request));
-                        let message = crate::peer::encode(call, Some(page.trace), body);
+                        let left = page.deadline.since(now);
+                        let trace = Some(page.trace);
+                        let message = crate::peer::encode_by(call, trace, left, body);
                         if self.send(from, Class::Foreground, message).is_err() {
                             let event = PageEvent::SendRefused { to: from };
                             page.machine.step(event, now, &mut next);

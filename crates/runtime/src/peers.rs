@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use meridian_telemetry::{Metrics, PeerMetrics};
@@ -16,6 +17,7 @@ pub(crate) struct Peer {
     differing_vnodes: AtomicU64,
     /// The reads that it is good for in vnodes that it is not sound for, by its own word.
     unsound: ArcSwapOption<Unsound>,
+    half_round_trip_ms: AtomicU64,
 }
 
 type Unsound = BTreeMap<KeyspaceId, BTreeMap<VnodeId, Goods>>;
@@ -23,6 +25,16 @@ type Unsound = BTreeMap<KeyspaceId, BTreeMap<VnodeId, Goods>>;
 impl Peer {
     pub(crate) fn set_differing(&self, vnodes: usize) {
         self.differing_vnodes.store(vnodes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_round_trip(&self, time: Duration) {
+        let half = u64::try_from(time.as_millis() / 2).unwrap_or(u64::MAX);
+        self.half_round_trip_ms.store(half, Ordering::Relaxed);
+    }
+
+    /// How long a message takes, about.
+    pub(crate) fn half_round_trip_ms(&self) -> u64 {
+        self.half_round_trip_ms.load(Ordering::Relaxed)
     }
 
     pub(crate) fn differing(&self) -> u64 {
@@ -40,7 +52,8 @@ impl Peers {
             let dc = topology.dc_name(node.dc).unwrap_or_default();
             let metrics = metrics.peers().peer(&node.name, dc);
             let (differing_vnodes, unsound) = (AtomicU64::new(0), ArcSwapOption::empty());
-            Peer { id: node.id, metrics, differing_vnodes, unsound }
+            let half_round_trip_ms = AtomicU64::new(0);
+            Peer { id: node.id, metrics, differing_vnodes, unsound, half_round_trip_ms }
         };
         let mut peers: Vec<Peer> = others.map(peer).collect();
         peers.sort_by_key(|peer| peer.id);

@@ -16,7 +16,7 @@ use meridian_wire::replica::PeerBody;
 
 use crate::catalog::TableRef;
 use crate::exchange::{Exchange, Running, Waiting, epoch_of};
-use crate::in_flight::{Call, MAX_IN_FLIGHT};
+use crate::in_flight::Call;
 use crate::node::Inner;
 
 /// A write that the level's replicas have.
@@ -49,6 +49,7 @@ impl Inner {
         let replicas = placement.replicas(row.vnode);
         let alive = |node| self.is_alive(node);
         let plan = WritePlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
+        self.check_time(call, level)?;
         self.check_room()?;
         let epoch = epoch_of(placement, self.dc);
         let what = PutWrite { row: row.clone(), write_id, epoch };
@@ -59,10 +60,12 @@ impl Inner {
         };
         // The first action is always `Mint`, and it is done here.
         let machine = PutMachine::start(plan, what, timing, &mut PutActions::new());
-        let mut put = Running::new(machine, call.id);
+        let mut put = Running::new(machine, call.id, timing.deadline);
         put.counts_hints = level == ConsistencyLevel::Any;
+        let mut bytes = row.key.len();
         let (event, unsettled) = match self.store.mint(&row, write, self.host.wall()) {
             Ok(minted) => {
+                bytes += minted.delta.entry.value.as_ref().map_or(0, Bytes::len);
                 let settled = self.store.is_settled(&minted.commit);
                 let waits = !settled && !broken(Mutation::AckBeforeSettled);
                 let unsettled = waits.then_some(minted.commit);
@@ -71,11 +74,11 @@ impl Inner {
             Err(error) => (PutEvent::MintFailed(self.refusal(&error)), None),
         };
         Ok(match unsettled {
-            Some(commit) => self.wait_for_mint(put, event, &commit),
+            Some(commit) => self.wait_for_mint(put, bytes, event, &commit),
             None => {
                 let mut actions = PutActions::new();
                 put.machine.step(event, now, &mut actions);
-                self.run_put(put, actions, now)
+                self.run_put(put, bytes, actions, now)
             }
         })
     }
@@ -84,6 +87,7 @@ impl Inner {
     fn run_put(
         self: &Arc<Self>,
         mut put: RunningPut,
+        bytes: usize,
         actions: PutActions,
         now: Millis,
     ) -> Waiting<PutAnswer> {
@@ -93,7 +97,7 @@ impl Inner {
             return put.wait();
         }
         let waiting = put.wait();
-        let exchange = self.register(call, Exchange::Put(put));
+        let exchange = self.register(call, Exchange::Put(put), bytes);
         if let Exchange::Put(put) = &mut *exchange.lock() {
             self.perform_put(call, put, actions, now);
             self.put_stepped(call, put);
@@ -105,12 +109,13 @@ impl Inner {
     fn wait_for_mint(
         self: &Arc<Self>,
         mut put: RunningPut,
+        bytes: usize,
         event: PutEvent,
         commit: &Commit,
     ) -> Waiting<PutAnswer> {
         let call = self.exchanges.next_call();
         let waiting = put.wait();
-        let exchange = self.register(call, Exchange::Put(put));
+        let exchange = self.register(call, Exchange::Put(put), bytes);
         if let Exchange::Put(put) = &mut *exchange.lock() {
             self.put_stepped(call, put);
         }
@@ -190,14 +195,6 @@ impl Inner {
     fn put_answer(&self, machine: &PutMachine, result: Result<PutDone, Failure>) -> PutAnswer {
         let done = result.map_err(|failure| failure.into_error(&self.topology))?;
         Ok(Written { done, context: machine.written_context().unwrap_or_default() })
-    }
-
-    /// Refuses a request when too many wait already.
-    pub(crate) fn check_room(&self) -> Result<(), RequestError> {
-        if self.exchanges.has_room() {
-            return Ok(());
-        }
-        Err(RequestError::Overloaded { queue: "requests in flight", limit: MAX_IN_FLIGHT })
     }
 
     /// What a store's error is to the machine that asked. An error of the disk stops the node's

@@ -102,7 +102,7 @@ pub enum RequestError {
         missing: Vec<DcShortfall>,
     },
     /// Too few replicas answered in time.
-    #[error("{level} was not reached in time: {}{}", tallies(acks), if *write { "; the write may still appear" } else { "" })]
+    #[error("{level} was not reached in time: {}{}", if acks.is_empty() { "it was too late to ask anybody".to_owned() } else { tallies(acks) }, if *write { "; the write may still appear" } else { "" })]
     Timeout {
         /// The level.
         level: ConsistencyLevel,
@@ -124,9 +124,7 @@ pub enum RequestError {
         write: bool,
     },
     /// A bound was reached; try again later.
-    #[error(
-        "overloaded: {queue} holds its maximum of {limit}; nothing was written, try again later"
-    )]
+    #[error("overloaded: {queue}: at most {limit}; nothing was written, try again later")]
     Overloaded {
         /// The queue, by its name in the table of bounds.
         queue: &'static str,

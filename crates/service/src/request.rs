@@ -67,6 +67,50 @@ impl InSession {
     pub const MAX_TOKENS: usize = 8;
 }
 
+impl Request {
+    /// How much of memory and links the request's keys and values take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Get(get) | Self::Replicas(get) => get.key.len(),
+            Self::Put(put) => put.item.bytes(),
+            Self::Delete(delete) => delete.key.len(),
+            Self::Touch(touch) => touch.key.len(),
+            Self::MultiGet(gets) => gets.keys.iter().map(Bytes::len).sum(),
+            Self::Batch(batch) => batch.items.iter().map(PutItem::bytes).sum(),
+            Self::InSession(part) => {
+                part.request.bytes() + part.tokens.iter().map(Bytes::len).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+
+    /// How many keys it reads or writes; 1 where it is about none.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        match self {
+            Self::MultiGet(gets) => gets.keys.len(),
+            Self::Batch(batch) => batch.items.len(),
+            Self::InSession(part) => part.request.keys(),
+            _ => 1,
+        }
+    }
+
+    /// Whether it reads or writes data. The others are about the cluster, and are few.
+    #[must_use]
+    pub fn is_of_data(&self) -> bool {
+        match self {
+            Self::CreateKeyspace(_)
+            | Self::CreateTable(_)
+            | Self::DescribeTable(_)
+            | Self::ListTables
+            | Self::Cluster => false,
+            Self::InSession(part) => part.request.is_of_data(),
+            _ => true,
+        }
+    }
+}
+
 /// Reads one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Get {
@@ -137,6 +181,13 @@ pub struct PutItem {
     /// The write's name, the same in every retry, so that it is stored once. One is made where
     /// none is given.
     pub write_id: Option<WriteId>,
+}
+
+impl PutItem {
+    fn bytes(&self) -> usize {
+        let len = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        self.key.len() + len(&self.value) + len(&self.context)
+    }
 }
 
 /// Deletes one key.

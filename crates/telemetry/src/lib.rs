@@ -11,6 +11,7 @@
 //! or anything else that a client chose.
 #![deny(missing_docs)]
 
+mod admission;
 mod doors;
 mod hints;
 mod histogram;
@@ -21,6 +22,7 @@ mod requests;
 pub mod span;
 mod storage;
 
+pub use admission::AdmissionMetrics;
 pub use doors::{Door, DoorMetrics};
 pub use hints::{HintFate, HintMetrics};
 pub use histogram::{Histogram, Snapshot};

@@ -6,13 +6,17 @@ use prometheus_client::registry::Registry;
 
 use crate::doors::Doors;
 use crate::names::PREFIX;
-use crate::{Door, DoorMetrics, HintMetrics, Peers, RepairMetrics, Requests, StorageMetrics};
+use crate::{
+    AdmissionMetrics, Door, DoorMetrics, HintMetrics, Peers, RepairMetrics, Requests,
+    StorageMetrics,
+};
 
 /// All metrics of one node, behind one registry.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     requests: Arc<Requests>,
+    admission: AdmissionMetrics,
     doors: Doors,
     peers: Peers,
     repairs: RepairMetrics,
@@ -34,6 +38,8 @@ impl Metrics {
         let requests = Arc::new(Requests::default());
         requests.register(&mut registry);
         registry.register_collector(Box::new(requests.clone()));
+        let admission = AdmissionMetrics::default();
+        admission.register(&mut registry);
         let doors = Doors::default();
         doors.register(&mut registry);
         let peers = Peers::default();
@@ -43,13 +49,19 @@ impl Metrics {
         let repairs = RepairMetrics::registered(&mut registry);
         let hints = HintMetrics::default();
         hints.register(&mut registry);
-        Self { registry, requests, doors, peers, repairs, storage, hints }
+        Self { registry, requests, admission, doors, peers, repairs, storage, hints }
     }
 
     /// Latencies and errors of requests, by operation and level.
     #[must_use]
     pub fn requests(&self) -> &Arc<Requests> {
         &self.requests
+    }
+
+    /// What was not begun, or not done in the end.
+    #[must_use]
+    pub fn admission(&self) -> &AdmissionMetrics {
+        &self.admission
     }
 
     /// The counters of one door. Make it once and keep it.
@@ -76,7 +88,7 @@ impl Metrics {
         &self.hints
     }
 
-    /// Figures and times of the storage engine.
+    /// Figures of the storage engine.
     #[must_use]
     pub fn storage(&self) -> &StorageMetrics {
         &self.storage
@@ -120,7 +132,7 @@ mod tests {
         metrics.repairs().blocking.inc();
         metrics.storage().set(StorageGauge::TableBytes, 42);
         metrics.hints().set(crate::HintFate::Superseded, 7);
-        metrics.storage().wal_sync.observe(time);
+        metrics.admission().refused.inc();
 
         let text = metrics.encode().unwrap();
         for line in [
@@ -133,7 +145,7 @@ mod tests {
             "meridian_read_repairs_total{when=\"blocking\"} 1",
             "meridian_storage{figure=\"table_bytes\"} 42",
             "meridian_hints{fate=\"superseded\"} 7",
-            "meridian_wal_sync_seconds_count 1",
+            "meridian_requests_refused_total 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }

@@ -67,6 +67,13 @@ pub(crate) const HINTS: Named =
     ("hints", "Hints by what became of them since the start; found and stored are all the others");
 pub(crate) const STORAGE: Named =
     ("storage", "A figure of the storage engine; its name says what and in which unit");
-pub(crate) const WAL_SYNC: Named = ("wal_sync", "Time of one sync of the write-ahead log");
-pub(crate) const FLUSH: Named = ("flush", "Time of writing one memtable to a table file");
-pub(crate) const COMPACTION: Named = ("compaction", "Time of one compaction");
+
+pub(crate) const REFUSED: Named = (
+    "requests_refused",
+    "Requests that were not begun: they would have waited for too long, or too many bytes waited",
+);
+pub(crate) const LATE: Named =
+    ("late_work_left_out", "Steps of requests that nobody waited for any more");
+pub(crate) const WAITING_BYTES: Named =
+    ("waiting_bytes", "Keys and values of the requests whose clients wait");
+pub(crate) const LAG: Named = ("lag_ms", "How late timers fire: what waits for the processor");

@@ -1,15 +1,11 @@
 //! Storage and repair of the node itself.
 
-use std::sync::Arc;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::Histogram;
-use crate::histogram::SharedHistogram;
 use crate::names as n;
 
 /// A figure of the storage engine, set from its statistics every few seconds.
@@ -21,8 +17,6 @@ pub enum StorageGauge {
     SealedMemtables,
     /// Bytes of the write-ahead log.
     WalBytes,
-    /// Segments of the write-ahead log.
-    WalSegments,
     /// Table files.
     TableFiles,
     /// Bytes of table files.
@@ -37,18 +31,12 @@ pub enum StorageGauge {
     BlockCacheHits,
     /// Misses of the block cache since the start.
     BlockCacheMisses,
-    /// Bytes in the row cache.
-    RowCacheBytes,
-    /// Hits of the row cache since the start.
-    RowCacheHits,
-    /// Misses of the row cache since the start.
-    RowCacheMisses,
     /// Nanoseconds that writes were held back since the start.
     StallNanos,
+    /// Writes that had to wait for a flush or a compaction since the start.
+    Stops,
     /// An estimate of the rows.
     EstimatedRows,
-    /// Bytes free on the data's file system.
-    DiskFreeBytes,
     /// Vnodes that may have markers or expired values.
     VnodesWithMarkers,
     /// Markers and expired values forgotten since the start.
@@ -59,11 +47,10 @@ pub enum StorageGauge {
 
 impl StorageGauge {
     /// All of them.
-    pub const EVERY: [Self; 20] = [
+    pub const EVERY: [Self; 16] = [
         Self::MemtableBytes,
         Self::SealedMemtables,
         Self::WalBytes,
-        Self::WalSegments,
         Self::TableFiles,
         Self::TableBytes,
         Self::LevelZeroFiles,
@@ -71,12 +58,9 @@ impl StorageGauge {
         Self::BlockCacheBytes,
         Self::BlockCacheHits,
         Self::BlockCacheMisses,
-        Self::RowCacheBytes,
-        Self::RowCacheHits,
-        Self::RowCacheMisses,
         Self::StallNanos,
+        Self::Stops,
         Self::EstimatedRows,
-        Self::DiskFreeBytes,
         Self::VnodesWithMarkers,
         Self::ForgottenEntries,
         Self::ForgottenRows,
@@ -89,7 +73,6 @@ impl StorageGauge {
             Self::MemtableBytes => "memtable_bytes",
             Self::SealedMemtables => "sealed_memtables",
             Self::WalBytes => "wal_bytes",
-            Self::WalSegments => "wal_segments",
             Self::TableFiles => "table_files",
             Self::TableBytes => "table_bytes",
             Self::LevelZeroFiles => "level_zero_files",
@@ -97,12 +80,9 @@ impl StorageGauge {
             Self::BlockCacheBytes => "block_cache_bytes",
             Self::BlockCacheHits => "block_cache_hits",
             Self::BlockCacheMisses => "block_cache_misses",
-            Self::RowCacheBytes => "row_cache_bytes",
-            Self::RowCacheHits => "row_cache_hits",
-            Self::RowCacheMisses => "row_cache_misses",
             Self::StallNanos => "stall_nanos",
+            Self::Stops => "stops",
             Self::EstimatedRows => "estimated_rows",
-            Self::DiskFreeBytes => "disk_free_bytes",
             Self::VnodesWithMarkers => "vnodes_with_markers",
             Self::ForgottenEntries => "forgotten_entries",
             Self::ForgottenRows => "forgotten_rows",
@@ -115,16 +95,10 @@ struct StorageLabels {
     figure: &'static str,
 }
 
-/// Figures and times of the storage engine.
+/// Figures of the storage engine.
 #[derive(Debug, Default)]
 pub struct StorageMetrics {
     gauges: Family<StorageLabels, Gauge>,
-    /// Time of one sync of the write-ahead log.
-    pub wal_sync: Arc<Histogram>,
-    /// Time of one flush.
-    pub flush: Arc<Histogram>,
-    /// Time of one compaction.
-    pub compaction: Arc<Histogram>,
 }
 
 impl StorageMetrics {
@@ -136,13 +110,6 @@ impl StorageMetrics {
 
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(n::STORAGE.0, n::STORAGE.1, self.gauges.clone());
-        for ((name, help), times) in [
-            (n::WAL_SYNC, &self.wal_sync),
-            (n::FLUSH, &self.flush),
-            (n::COMPACTION, &self.compaction),
-        ] {
-            registry.register_with_unit(name, help, Unit::Seconds, SharedHistogram(times.clone()));
-        }
     }
 }
 

@@ -2,6 +2,12 @@
 //!
 //! A catalog is a join of definitions: each carries a version, the higher wins, so that two nodes
 //! that exchange catalogs in any order end with the same one.
+//!
+//! Ids are hashes of names, and 32 bits: two names may have one. On one node the second is refused.
+//! Where the two were created on two sides of a cut, both definitions stay in the joined catalog,
+//! on every node, and one of them is *in use*: the older one ([`Version`], then the name). The other
+//! name answers every request with [`CatalogError::SameId`], which says who has its id, and what was
+//! stored under the id stays where it is. Nobody reads one table's rows by the other's name.
 
 use std::collections::BTreeMap;
 
@@ -247,13 +253,18 @@ impl Catalog {
         if self.keyspaces.len() >= Self::MAX_TABLES && !self.keyspaces.contains_key(name) {
             return Err(CatalogError::NoRoom(name.to_owned()));
         }
+        let id = KeyspaceId(id_of(name));
+        if let Some(holder) = self.keyspaces.values().find(|k| k.id == id && k.name != name) {
+            return Err(CatalogError::same_id(name, &holder.name));
+        }
         self.restore_keyspace(name, replication, version)
     }
 
     /// As [`Self::create_keyspace`], for a definition that another catalog holds already.
     ///
     /// # Errors
-    /// The same; the catalog is full at [`Self::MAX_JOINED`] only.
+    /// The same, but an id that another name has: such a keyspace is taken, and at most not in use.
+    /// The catalog is full at [`Self::MAX_JOINED`] only.
     pub fn restore_keyspace(
         &mut self,
         name: &str,
@@ -268,7 +279,7 @@ impl Catalog {
             return Err(CatalogError::NoReplicas(name.to_owned()));
         }
         let id = KeyspaceId(id_of(name));
-        if self.keyspaces.values().any(|k| k.id == id) || self.keyspaces.len() >= Self::MAX_JOINED {
+        if self.keyspaces.len() >= Self::MAX_JOINED {
             return Err(CatalogError::NoRoom(name.to_owned()));
         }
         let def = KeyspaceDef { id, name: name.to_owned(), replication, version };
@@ -289,13 +300,17 @@ impl Catalog {
         if self.tables.len() >= Self::MAX_TABLES && !self.tables.contains_key(name) {
             return Err(CatalogError::NoRoom(name.to_string()));
         }
+        let id = TableId(id_of(name.as_str()));
+        if let Some(holder) = self.tables.values().find(|t| t.id == id && t.name != *name) {
+            return Err(CatalogError::same_id(name.as_str(), holder.name.as_str()));
+        }
         self.restore_table(name, options, version)
     }
 
     /// As [`Self::create_table`], for a definition that another catalog holds already.
     ///
     /// # Errors
-    /// The same; the catalog is full at [`Self::MAX_JOINED`] only.
+    /// As for [`Self::restore_keyspace`].
     pub fn restore_table(
         &mut self,
         name: &TableName,
@@ -311,11 +326,85 @@ impl Catalog {
             return Err(CatalogError::Exists(name.to_string()));
         }
         let id = TableId(id_of(name.as_str()));
-        if self.tables.values().any(|t| t.id == id) || self.tables.len() >= Self::MAX_JOINED {
+        if self.tables.len() >= Self::MAX_JOINED {
             return Err(CatalogError::NoRoom(name.to_string()));
         }
         let def = TableDef { id, keyspace, name: name.clone(), options, version };
         Ok(self.tables.entry(name.clone()).or_insert(def))
+    }
+
+    /// The keyspaces that can be used: of those with one id the oldest.
+    #[must_use]
+    pub fn keyspaces_in_use(&self) -> BTreeMap<KeyspaceId, &KeyspaceDef> {
+        let mut in_use = BTreeMap::new();
+        for def in self.keyspaces.values() {
+            let holder = in_use.entry(def.id).or_insert(def);
+            if (def.version, &def.name) < (holder.version, &holder.name) {
+                *holder = def;
+            }
+        }
+        in_use
+    }
+
+    /// The tables that can be used: of those with one id the oldest, and none of a keyspace that
+    /// cannot.
+    #[must_use]
+    pub fn tables_in_use(&self) -> BTreeMap<TableId, &TableDef> {
+        let keyspaces = self.keyspaces_in_use();
+        let mut in_use = BTreeMap::new();
+        for def in self.tables.values() {
+            let keyspace = keyspaces.get(&def.keyspace);
+            if keyspace.is_none_or(|keyspace| keyspace.name != def.name.keyspace()) {
+                continue;
+            }
+            let holder = in_use.entry(def.id).or_insert(def);
+            if (def.version, &def.name) < (holder.version, &holder.name) {
+                *holder = def;
+            }
+        }
+        in_use
+    }
+
+    /// Why a table that is defined cannot be used, if it cannot.
+    #[must_use]
+    pub fn why_not_in_use(&self, name: &TableName) -> Option<CatalogError> {
+        let def = self.tables.get(name)?;
+        let keyspace = name.keyspace();
+        let holder = self.keyspaces_in_use().get(&def.keyspace).copied();
+        if let Some(holder) = holder.filter(|holder| holder.name != keyspace) {
+            return Some(CatalogError::same_id(keyspace, &holder.name));
+        }
+        let holder = self.tables_in_use().get(&def.id).copied()?;
+        (holder.name != *name).then(|| CatalogError::same_id(name.as_str(), holder.name.as_str()))
+    }
+
+    /// Whether the catalog keeps the rules of one that was made here: for one that was read from
+    /// somewhere.
+    ///
+    /// # Errors
+    /// The first definition that does not, by its name, and why.
+    pub fn check(&self) -> Result<(), (String, CatalogError)> {
+        let mut made = Self::default();
+        for (name, def) in &self.keyspaces {
+            let KeyspaceDef { replication, version, .. } = def.clone();
+            let made = made.restore_keyspace(name, replication, version);
+            match made {
+                Ok(made) if made == def => {}
+                Ok(_) => return Err((name.clone(), CatalogError::Inconsistent(name.clone()))),
+                Err(why) => return Err((name.clone(), why)),
+            }
+        }
+        for (name, def) in &self.tables {
+            let made = made.restore_table(name, def.options.clone(), def.version);
+            match made {
+                Ok(made) if made == def => {}
+                Ok(_) => {
+                    return Err((name.to_string(), CatalogError::Inconsistent(name.to_string())));
+                }
+                Err(why) => return Err((name.to_string(), why)),
+            }
+        }
+        Ok(())
     }
 
     /// Takes from `other` every definition that this catalog lacks or has an older version of;
@@ -338,6 +427,12 @@ impl Catalog {
     }
 }
 
+impl CatalogError {
+    fn same_id(name: &str, holder: &str) -> Self {
+        Self::SameId { name: name.to_owned(), holder: holder.to_owned() }
+    }
+}
+
 /// Ids come from names, so that one table that is created on both sides of a cut is one table.
 fn id_of(name: &str) -> u32 {
     (crate::murmur3::x64_128(name.as_bytes()) >> 96) as u32
@@ -355,13 +450,23 @@ pub enum CatalogError {
     /// A replication map without replicas.
     #[error("keyspace `{0}` needs at least one replica in every datacenter that it names")]
     NoReplicas(String),
-    /// The name's id is taken by another name, or the catalog is full.
+    /// The catalog is full.
     #[error(
-        "`{0}` cannot be created: its id is taken by another name, or the catalog holds its \
-         maximum of {max} definitions",
+        "`{0}` cannot be created: the catalog holds its maximum of {max} definitions",
         max = Catalog::MAX_TABLES
     )]
     NoRoom(String),
+    /// The name's id, a hash of 32 bits, is another name's.
+    #[error("`{name}` cannot be used: its id is that of `{holder}`; choose another name")]
+    SameId {
+        /// The name.
+        name: String,
+        /// Who has the id.
+        holder: String,
+    },
+    /// An id or a name that is not the one that belongs to the definition.
+    #[error("the definition of `{0}` contradicts itself")]
+    Inconsistent(String),
     /// The name is not allowed.
     #[error(transparent)]
     Name(#[from] crate::TableNameError),
@@ -430,6 +535,56 @@ mod tests {
             taken.restore_table(&def.name, def.options.clone(), def.version).unwrap();
         }
         assert_eq!(taken, both);
+    }
+
+    /// Two names of which the hashes are the same in their first 32 bits.
+    fn two_of_one_id() -> [TableName; 2] {
+        ["geo.t13093", "geo.t104861"].map(|name| name.parse().unwrap())
+    }
+
+    #[test]
+    fn of_two_names_with_one_id_the_older_is_used_on_every_node() {
+        let [one, two] = two_of_one_id();
+        assert_eq!(id_of(one.as_str()), id_of(two.as_str()));
+        let (a, b) = (
+            with(one.as_str(), ConflictPolicy::Lww, 9),
+            with(two.as_str(), ConflictPolicy::Siblings, 5),
+        );
+        let refused = a.clone().create_table(&two, TableOptions::default(), version(7)).err();
+        let same = |name: &TableName, holder: &TableName| {
+            CatalogError::same_id(name.as_str(), holder.as_str())
+        };
+        assert_eq!(refused, Some(same(&two, &one)));
+        let (mut x, mut y) = (a.clone(), b.clone());
+        assert!(x.join(&b) && y.join(&a));
+        assert_eq!(x, y);
+        assert_eq!(x.check(), Ok(()), "both are kept");
+        let used: Vec<_> = x.tables_in_use().into_values().map(|def| &def.name).collect();
+        assert_eq!(used, [&two]);
+        assert_eq!(
+            (x.why_not_in_use(&two), x.why_not_in_use(&one)),
+            (None, Some(same(&one, &two)))
+        );
+    }
+
+    #[test]
+    fn a_catalog_that_contradicts_itself_is_found_out_and_the_record_is_named() {
+        let good = with("geo.cities", ConflictPolicy::Lww, 5);
+        assert_eq!(good.check(), Ok(()));
+        let cities: TableName = "geo.cities".parse().unwrap();
+        let record = |catalog: &Catalog| catalog.check().unwrap_err().0;
+        let mut bad = good.clone();
+        bad.tables.get_mut(&cities).unwrap().id.0 ^= 1;
+        assert_eq!(record(&bad), "geo.cities");
+        let mut bad = good.clone();
+        bad.tables.get_mut(&cities).unwrap().name = "geo.rivers".parse().unwrap();
+        assert_eq!(record(&bad), "geo.cities");
+        let mut bad = good.clone();
+        bad.keyspaces.get_mut("geo").unwrap().replication.clear();
+        assert_eq!(record(&bad), "geo");
+        let mut bad = good;
+        bad.keyspaces.clear();
+        assert_eq!(record(&bad), "geo.cities");
     }
 
     #[test]

@@ -12,6 +12,8 @@
 pub enum Mutation {
     /// A replica acknowledges what is as durable as its sync policy says, not before.
     AckBeforeSettled,
+    /// A request that would wait for longer than it can is refused before it is begun.
+    AdmitAll,
     /// Above ONE a replica answers a read when what it shows is durable.
     AnswerUnsynced,
     /// A delta's entry that the row's context covers stays away (rules 4 and 6).
@@ -94,6 +96,8 @@ pub enum Mutation {
     TokenWithoutRowContext,
     /// Of a write that may have been applied it is not said that it was not.
     UnknownAsNotApplied,
+    /// What nobody waits for any more is not done.
+    WorkPastDeadline,
 }
 
 #[cfg(meridian_mutations)]

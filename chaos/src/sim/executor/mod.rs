@@ -97,8 +97,19 @@ pub struct Executor {
     order: Order,
     /// Tasks that are ready, of the owners that are frozen.
     frozen: BTreeMap<Owner, Vec<Arc<Wakeup>>>,
+    /// Owners with a processor of their own, which does one thing after the other.
+    rationed: BTreeMap<Owner, Ration>,
+    /// Tasks whose turn it is on their owner's processor.
+    released: VecDeque<(Owner, Arc<Wakeup>)>,
     /// Whose tasks were polled since somebody asked.
     polled: BTreeSet<Owner>,
+}
+
+/// A processor.
+struct Ration {
+    free: bool,
+    /// What is ready and waits for it, in order.
+    waiting: VecDeque<Arc<Wakeup>>,
 }
 
 struct Slot {
@@ -179,8 +190,16 @@ impl Executor {
     #[must_use]
     pub fn new(order: Order) -> Self {
         let shared = Arc::default();
-        let (frozen, polled) = (BTreeMap::new(), BTreeSet::new());
-        Self { slots: Vec::new(), free: Vec::new(), shared, order, frozen, polled }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            shared,
+            order,
+            frozen: BTreeMap::new(),
+            rationed: BTreeMap::new(),
+            released: VecDeque::new(),
+            polled: BTreeSet::new(),
+        }
     }
 
     /// What spawns and kills.
@@ -217,6 +236,21 @@ impl Executor {
         self.frozen.contains_key(&owner)
     }
 
+    /// Gives an owner a processor: one of its tasks is polled, and the others wait until
+    /// [`Self::refill`], in the order in which they became ready.
+    pub fn ration(&mut self, owner: Owner) {
+        self.rationed.insert(owner, Ration { free: true, waiting: VecDeque::new() });
+    }
+
+    /// The owner's processor is done with what it did, and goes on with what waits.
+    pub fn refill(&mut self, owner: Owner) {
+        let Some(ration) = self.rationed.get_mut(&owner) else { return };
+        match ration.waiting.pop_front() {
+            Some(wakeup) => self.released.push_back((owner, wakeup)),
+            None => ration.free = true,
+        }
+    }
+
     /// Whose tasks were polled since this was last asked.
     pub fn take_polled(&mut self) -> BTreeSet<Owner> {
         take(&mut self.polled)
@@ -237,8 +271,18 @@ impl Executor {
         let mut polls = 0;
         loop {
             self.take_in();
-            let Some(wakeup) = self.next(draw) else { return Ok(polls) };
-            let Some(owner) = self.poll(wakeup) else { continue };
+            let released = self.released.pop_front();
+            let polled = if let Some((owner, wakeup)) = released {
+                let polled = self.poll(wakeup, true);
+                if polled.is_none() {
+                    self.refill(owner);
+                }
+                polled
+            } else {
+                let Some(wakeup) = self.next(draw) else { return Ok(polls) };
+                self.poll(wakeup, false)
+            };
+            let Some(owner) = polled else { continue };
             polls += 1;
             if polls >= MAX_POLLS_AT_ONCE {
                 return Err(Livelock { polls, last: owner });
@@ -269,6 +313,7 @@ impl Executor {
 
     fn remove_all_of(&mut self, owner: Owner) {
         self.frozen.remove(&owner);
+        self.rationed.remove(&owner);
         for at in 0..self.slots.len() {
             if self.slots[at].as_ref().is_some_and(|slot| slot.owner == owner) {
                 self.slots[at] = None;
@@ -300,8 +345,9 @@ impl Executor {
         }
     }
 
-    /// Polls one task; `None` where it is gone or frozen.
-    fn poll(&mut self, wakeup: Arc<Wakeup>) -> Option<Owner> {
+    /// Polls one task; `None` where it is gone or frozen, or its processor is busy and it is not its
+    /// turn.
+    fn poll(&mut self, wakeup: Arc<Wakeup>, its_turn: bool) -> Option<Owner> {
         let at = wakeup.slot;
         // The slot may be another's by now.
         let is_its = |slot: &&mut Slot| Arc::ptr_eq(&slot.wakeup, &wakeup);
@@ -310,6 +356,13 @@ impl Executor {
         if let Some(held) = self.frozen.get_mut(&owner) {
             held.push(wakeup);
             return None;
+        }
+        if let Some(ration) = self.rationed.get_mut(&owner).filter(|_| !its_turn) {
+            if !ration.free {
+                ration.waiting.push_back(wakeup);
+                return None;
+            }
+            ration.free = false;
         }
         self.polled.insert(owner);
         wakeup.ready.store(false, Ordering::Relaxed);

@@ -130,6 +130,17 @@ impl GetMachine {
         matches!(self.state, State::Done)
     }
 
+    /// Whether the next step asks one more replica, unless it is the last.
+    #[must_use]
+    pub fn hedge_is_due(&self, now: Millis) -> bool {
+        self.hedge_at.is_some_and(|at| now >= at)
+    }
+
+    /// Waits for those who were asked: the budget of hedges is spent.
+    pub fn forgo_hedge(&mut self) {
+        self.hedge_at = None;
+    }
+
     /// Whether one replica's answer is enough, so that nobody waits for repairs.
     fn is_of_one(&self) -> bool {
         matches!(self.level, ConsistencyLevel::One | ConsistencyLevel::LocalOne)

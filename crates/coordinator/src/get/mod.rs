@@ -1,11 +1,13 @@
 //! One read: the nearest replica's row, the digests of others, and what is done where they differ.
 
+mod hedge;
 mod machine;
 mod read_repair;
 mod reconcile;
 #[cfg(test)]
 mod tests;
 
+pub use hedge::HedgeBudget;
 pub use machine::GetMachine;
 pub use reconcile::{Reconciled, reconcile};
 

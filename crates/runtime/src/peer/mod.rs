@@ -10,18 +10,21 @@ mod read;
 mod reply;
 mod write;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_coordinator::message::{Refusal, ReplicaReply, ReplicaRequest};
 use meridian_service::{CallContext, Request};
 use meridian_store::Commit;
 use meridian_transport::{Class, Inbound, LinkState};
-use meridian_types::{Mutation, NodeId, RequestId, broken};
+use meridian_types::{Millis, Mutation, NodeId, RequestId, broken};
 use meridian_wire::replica::{PeerBody, PeerMessage};
 
 use crate::in_flight::Call;
 use crate::node::Inner;
+use crate::peers::Peer;
 use crate::serve::Handed;
 
 /// Most page reads, pulls and catalog joins at once. More are refused, and asked again.
@@ -35,21 +38,36 @@ pub(crate) fn encode(call: Call, trace: Option<RequestId>, body: PeerBody) -> By
     PeerMessage { call, trace, deadline_ms: None, body }.encode()
 }
 
+/// The bytes of a message whose answer somebody waits for, for so long.
+pub(crate) fn encode_by(
+    call: Call,
+    trace: Option<RequestId>,
+    left_ms: u64,
+    body: PeerBody,
+) -> Bytes {
+    let deadline_ms = Some(u32::try_from(left_ms).unwrap_or(u32::MAX));
+    PeerMessage { call, trace, deadline_ms, body }.encode()
+}
+
 /// Takes messages from the links.
 pub(crate) struct PeerDoor(pub(crate) Weak<Inner>);
 
 impl Inbound for PeerDoor {
     fn received(&self, from: NodeId, class: Class, message: Bytes) {
         let Some(inner) = self.0.upgrade() else { return };
+        if class == Class::Foreground {
+            inner.foreground_bytes.fetch_add(message.len() as u64, Ordering::Relaxed);
+        }
         match PeerMessage::decode(message) {
-            Ok(PeerMessage { call, trace, deadline_ms: _, body }) => {
-                inner.peer_said(Asker { node: from, class, call, trace }, body);
+            Ok(PeerMessage { call, trace, deadline_ms, body }) => {
+                let deadline = deadline_ms.map(|left| inner.deadline_of(from, left));
+                inner.peer_said(Asker { node: from, class, call, trace, deadline }, body);
             }
             Err(error) => {
                 tracing::warn!(peer = %inner.name_of(from), %error, "dropped a message");
                 if let Some(call) = error.asked {
                     let refusal = Refusal::Malformed(error.to_string());
-                    let asker = Asker { node: from, class, call, trace: None };
+                    let asker = Asker { node: from, class, call, trace: None, deadline: None };
                     inner.answer(asker, ReplicaReply::Refused(refusal));
                 }
             }
@@ -71,9 +89,31 @@ pub(crate) struct Asker {
     call: Call,
     /// The client's request, where it is one's.
     trace: Option<RequestId>,
+    /// When nobody waits for the answer any more; `None`: the answer is wanted however late.
+    deadline: Option<Millis>,
 }
 
 impl Inner {
+    /// When whoever asked stops waiting, who would wait for so long when it asked. The clocks of
+    /// two nodes are not compared: what the message needed is half a round trip, or as long as
+    /// everything waits on this node.
+    fn deadline_of(&self, from: NodeId, left_ms: u32) -> Millis {
+        let now = self.host.now();
+        let way = self.peers.get(from).map_or(0, Peer::half_round_trip_ms);
+        let took = way.max(self.admission.lag_ms(now));
+        now.plus(u64::from(left_ms).saturating_sub(took))
+    }
+
+    /// Whether nobody waits for the answer any more. What is asked then is not done: not at the
+    /// beginning, not before the store is asked, and no answer is built.
+    pub(crate) fn is_late(&self, asker: Asker) -> bool {
+        let late = asker.deadline.is_some_and(|deadline| self.host.now() >= deadline);
+        if late {
+            self.metrics.admission().late.inc();
+        }
+        late && !broken(Mutation::WorkPastDeadline)
+    }
+
     fn peer_said(self: &Arc<Self>, asker: Asker, body: PeerBody) {
         match body {
             PeerBody::Request(request) => self.peer_asked(asker, request),
@@ -89,6 +129,9 @@ impl Inner {
     fn peer_asked(self: &Arc<Self>, asker: Asker, request: ReplicaRequest) {
         if let Some(id) = asker.trace {
             tracing::debug!(request_id = %id, peer = %self.name_of(asker.node), "replica request");
+        }
+        if self.is_late(asker) {
+            return self.answer(asker, ReplicaReply::Refused(Refusal::DeadlinePassed));
         }
         match request {
             ReplicaRequest::Write(write) => self.take_copy(asker, write),
@@ -119,10 +162,13 @@ impl Inner {
         let Ok(permit) = Arc::clone(&self.handed).try_acquire_owned() else {
             return self.answer(asker, ReplicaReply::Refused(Refusal::Overloaded));
         };
-        let timeout = self.options.request_timeout;
+        let left = asker.deadline.map(|deadline| deadline.since(self.host.now()));
+        let timeout = left.map_or(self.options.request_timeout, Duration::from_millis);
+        let timeout = timeout.min(self.options.max_timeout);
         let id = asker.trace.unwrap_or_else(|| self.fresh_request_id());
         self.spawn(move |inner| async move {
-            let result = inner.serve(CallContext { id, timeout }, request, Handed::On).await;
+            let context = CallContext { id, timeout };
+            let result = inner.admit_and_serve(context, request, Handed::On).await;
             inner.answer(asker, ReplicaReply::Coordinated(Box::new(result)));
             drop(permit);
         });
@@ -146,7 +192,7 @@ impl Inner {
     }
 
     pub(crate) fn send_back(&self, asker: Asker, body: PeerBody) {
-        let Asker { node, class, call, trace } = asker;
+        let Asker { node, class, call, trace, deadline: _ } = asker;
         if let Err(why) = self.send(node, class, encode(call, trace, body)) {
             tracing::debug!(peer = %self.name_of(node), ?why, "an answer was not sent");
         }

@@ -25,6 +25,9 @@ impl Inner {
             Ok(reading) => reading,
             Err(refusal) => return self.answer(asker, ReplicaReply::Refused(refusal)),
         };
+        if self.is_late(asker) {
+            return self.answer(asker, ReplicaReply::Refused(Refusal::DeadlinePassed));
+        }
         let reply = match kind {
             ReadKind::Data => ReplicaReply::Row(version),
             ReadKind::Digest => ReplicaReply::Digest(version.row.digest()),
@@ -87,7 +90,10 @@ impl Inner {
             return self.answer(asker, ReplicaReply::Refused(Refusal::Overloaded));
         };
         self.block(move |inner| {
-            match inner.read_page(&request) {
+            let late = || Err(Refusal::DeadlinePassed);
+            let read = if inner.is_late(asker) { late() } else { inner.read_page(&request) };
+            let read = if inner.is_late(asker) { late() } else { read };
+            match read {
                 Ok((page, commit)) => {
                     inner.answer_when_settled(asker, ReplicaReply::Page(page), &commit);
                 }

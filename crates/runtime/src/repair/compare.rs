@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meridian_crdt::VnodeClock;
 use meridian_repair::message::{RepairReply, RepairRequest};
 use meridian_repair::{combined_digest, differing};
 use meridian_transport::Class;
@@ -54,19 +55,27 @@ pub(crate) async fn compare(
     gaps: bool,
     timeout_ms: u64,
 ) -> Option<Comparison> {
-    let mine = digests(inner, keyspace, peer).await?;
+    let (held, mine) = digests(inner, keyspace, peer).await?;
     let digest = combined_digest(mine.iter().copied());
     let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps });
-    match inner.ask(peer, Class::Background, None, body, timeout_ms).await {
+    let comparison = match inner.ask(peer, Class::Background, None, body, timeout_ms).await {
         Ok(PeerBody::RepairReply(RepairReply::Same { unsound })) => {
-            Some(Comparison { digest, mine, theirs: None, unsound })
+            Comparison { digest, mine, theirs: None, unsound }
         }
         Ok(PeerBody::RepairReply(RepairReply::Differs { digests, unsound })) => {
-            Some(Comparison { digest, mine, theirs: Some(digests), unsound })
+            Comparison { digest, mine, theirs: Some(digests), unsound }
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let has = |(vnode, _): &(VnodeId, _)| {
+        comparison.same(*vnode).is_some() && comparison.standing_of(*vnode) == PeerStanding::SOUND
+    };
+    inner.peer_has(peer, keyspace, held.into_iter().filter(has));
+    Some(comparison)
 }
+
+/// Clocks of this node's, while there are hints for the peer.
+pub(super) type Held = Vec<(VnodeId, Arc<VnodeClock>)>;
 
 /// Digests of the clocks that this node shares with a peer; off the async threads, because the
 /// clocks of a node's thousands of vnodes take a while after a burst of writes.
@@ -74,7 +83,12 @@ async fn digests(
     inner: &Arc<Inner>,
     keyspace: KeyspaceId,
     peer: NodeId,
-) -> Option<Vec<(VnodeId, u128)>> {
+) -> Option<(Held, Vec<(VnodeId, u128)>)> {
     let vnodes = inner.shared_vnodes(keyspace, peer);
-    inner.off_thread(move |inner| inner.store.clock_digests(keyspace, &vnodes)).await.ok()
+    let read = move |inner: &Arc<Inner>| {
+        // Before the digests: a peer of the same digest has at least what was here before.
+        let held = inner.held_if_hints(peer, keyspace, &vnodes);
+        (held, inner.store.clock_digests(keyspace, &vnodes))
+    };
+    inner.off_thread(read).await.ok()
 }

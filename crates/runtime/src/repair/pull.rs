@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meridian_crdt::VnodeClock;
+use bytes::Bytes;
+use meridian_crdt::{Entry, VnodeClock};
 use meridian_repair::message::{
     PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, RepairReply,
     RepairRequest,
@@ -118,6 +119,7 @@ async fn run(
         let event = match action {
             PullAction::Request(request) => ask_page(inner, peer, request).await,
             PullAction::Join { rows, coverage, sweep } => {
+                inner.pace_repair(bytes_of(&rows)).await;
                 let join = move |inner: &Arc<Inner>| {
                     let joined = match sweep {
                         Some(span) => inner.sweep(keyspace, vnode, rows, &span, &coverage),
@@ -154,6 +156,15 @@ async fn ask_page(inner: &Arc<Inner>, peer: NodeId, request: PullRequest) -> Pul
         Err(Lost::Late) => PullEvent::Refused("no page came in time".to_owned()),
         Err(Lost::Down | Lost::NotSent) => PullEvent::PeerDown,
     }
+}
+
+/// What rows bring, about.
+fn bytes_of(rows: &[PulledRow]) -> u64 {
+    let value = |entry: &Entry| entry.value.as_ref().map_or(0, Bytes::len);
+    let row = |PulledRow { key, row, .. }: &PulledRow| {
+        key.len() + row.entries().iter().map(value).sum::<usize>()
+    };
+    rows.iter().map(row).sum::<usize>() as u64
 }
 
 fn joined_event(joined: Result<Result<(), String>, GivenUp>) -> PullEvent {

@@ -26,6 +26,9 @@ impl Inner {
             return self.send_back(asker, PeerBody::RepairReply(refused));
         };
         self.block(move |inner| {
+            if inner.is_late(asker) {
+                return inner.send_back(asker, PeerBody::RepairReply(too_late()));
+            }
             let reply = match request {
                 RepairRequest::Compare { keyspace, digest, gaps } => {
                     if gaps {
@@ -35,6 +38,8 @@ impl Inner {
                     inner.compare_clocks(asker.node, keyspace, digest)
                 }
                 RepairRequest::Pull(request) => {
+                    let PullRequest { keyspace, vnode, clock, .. } = &request;
+                    inner.puller_has(asker.node, *keyspace, [(*vnode, clock)]);
                     if request.full {
                         let PullRequest { keyspace, vnode, .. } = request;
                         inner.store.void_evidence_of(keyspace, vnode, asker.node);
@@ -42,6 +47,8 @@ impl Inner {
                     inner.serve_pull(&request)
                 }
                 RepairRequest::PullMany(request) => {
+                    let clocks = request.vnodes.iter().map(|(vnode, clock)| (*vnode, clock));
+                    inner.puller_has(asker.node, request.keyspace, clocks);
                     inner.note_behind(asker.node, &request);
                     inner.serve_pulls(&request)
                 }
@@ -61,12 +68,14 @@ impl Inner {
         let vnodes = self.shared_vnodes(keyspace, peer);
         // Before the clocks: of what it says now, all is in them.
         let unsound = self.unsound(keyspace, &vnodes);
+        let held = self.held_if_hints(peer, keyspace, &vnodes);
         let digests = self.store.clock_digests(keyspace, &vnodes);
         let own = combined_digest(digests.iter().copied());
         let same = own == digest;
         let asked = AntiEntropyEvent::Asked { peer, keyspace, digest: own, same };
         self.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(asked)));
         if same {
+            self.peer_has(peer, keyspace, held);
             return RepairReply::Same { unsound };
         }
         RepairReply::Differs { digests, unsound }
@@ -137,4 +146,8 @@ fn as_told(page: VnodePage) -> PullPage {
         rows: rows.into_iter().map(row).collect(),
         next: next.map(|(table, at)| PullPosition { table, at }),
     }
+}
+
+fn too_late() -> RepairReply {
+    RepairReply::Refused("the deadline has passed".to_owned())
 }

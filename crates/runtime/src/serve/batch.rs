@@ -7,7 +7,7 @@ use meridian_service::{
     Batch, BatchOutcome, CallContext, Get, MultiGet, Outcome, Put, RequestError,
 };
 
-use super::Handed;
+use super::{Budget, Handed};
 use crate::node::Inner;
 use crate::session::Sessional;
 
@@ -25,9 +25,10 @@ impl Inner {
         let MultiGet { table, keys, consistency, with_context } = request;
         self.check_count(keys.len())?;
         self.table(&table)?;
+        let budget = &Budget::new(context, self.host.now());
         let gets = keys.into_iter().map(|key| {
             let get = Get { table: table.clone(), key, consistency, with_context };
-            self.get(context, get, session)
+            async move { self.get(&budget.left(self.host.now()), get, session).await }
         });
         Ok(Outcome::MultiGot(stream::iter(gets).buffered(KEYS_AT_ONCE).collect().await))
     }
@@ -41,11 +42,13 @@ impl Inner {
         let Batch { table, items, consistency } = request;
         self.check_count(items.len())?;
         self.table(&table)?;
+        let budget = &Budget::new(context, self.host.now());
         let puts = items.into_iter().map(|item| {
             let table = table.clone();
             let put = Put { table, item, condition: None, consistency, with_context: false };
             async move {
-                match self.put(context, put, Handed::No, session).await? {
+                let left = budget.left(self.host.now());
+                match self.put(&left, put, Handed::No, session).await? {
                     Outcome::Put(done) => Ok(done),
                     _ => Err(RequestError::Stopping),
                 }

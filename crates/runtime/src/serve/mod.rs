@@ -1,6 +1,7 @@
 //! Serves requests: the inside of the one door.
 
 mod admin;
+mod admit;
 mod batch;
 mod cluster;
 mod read;
@@ -36,7 +37,8 @@ impl Service for Node {
             return Err(RequestError::Stopping);
         }
         let timeout = context.timeout.min(self.inner.options.max_timeout);
-        self.inner.serve(CallContext { timeout, ..context }, request, Handed::No).await
+        let context = CallContext { timeout, ..context };
+        self.inner.admit_and_serve(context, request, Handed::No).await
     }
 }
 
@@ -85,7 +87,10 @@ impl Inner {
 
     pub(crate) fn table(&self, name: &TableName) -> Result<Arc<TableRef>, RequestError> {
         let view = self.catalog.load();
-        view.table(name).cloned().ok_or_else(|| RequestError::UnknownTable(name.clone()))
+        view.table(name).cloned().ok_or_else(|| match self.store.catalog().why_not_in_use(name) {
+            Some(why) => why.into(),
+            None => RequestError::UnknownTable(name.clone()),
+        })
     }
 
     /// What a node's answer to another question is for a client.
@@ -108,6 +113,11 @@ impl Inner {
         let answer = self.ask(node, Class::Foreground, Some(context.id), body, timeout).await;
         match answer {
             Ok(PeerBody::Reply(ReplicaReply::Coordinated(result))) => *result,
+            // It did nothing. But this node has waited for as long, and may have been heard twice.
+            Ok(PeerBody::Reply(ReplicaReply::Refused(refusal @ Refusal::DeadlinePassed))) => {
+                let why = format!("{}: {refusal}", self.name_of(node));
+                Err(RequestError::Failed { level, acks: Vec::new(), why, write: true })
+            }
             Ok(PeerBody::Reply(ReplicaReply::Refused(Refusal::Overloaded))) => {
                 let queue = "requests handed on";
                 Err(RequestError::Overloaded { queue, limit: crate::peer::MAX_HANDED })

@@ -1,6 +1,7 @@
 //! Nodes on a host of the test's own: no tokio runtime, no thread, no socket, no file.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod late;
 mod world;
 
 use std::collections::BTreeMap;

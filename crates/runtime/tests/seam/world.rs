@@ -40,6 +40,8 @@ pub(crate) struct World {
     nodes: Mutex<BTreeMap<NodeId, Arc<Wires>>>,
     /// Everything that was sent, and when.
     trace: Mutex<DefaultHasher>,
+    /// What was sent: from whom, to whom.
+    pub(crate) sent: Mutex<Vec<(NodeId, NodeId, Bytes)>>,
     /// Whether every message arrives twice.
     pub(crate) doubles: AtomicBool,
     /// Whether no message arrives.
@@ -91,6 +93,12 @@ impl World {
     }
 
     /// A digest of everything that was sent.
+    /// Hands a node a message that nobody sent.
+    pub(crate) fn hand(self: &Arc<Self>, from: NodeId, to: NodeId, class: Class, message: Bytes) {
+        let node = Arc::clone(&self.nodes.lock()[&to]);
+        self.soon(move || node.inbound.received(from, class, message));
+    }
+
     pub(crate) fn trace(&self) -> u64 {
         self.trace.lock().finish()
     }
@@ -239,6 +247,7 @@ impl Network for Wires {
         let from = self.me;
         let at = self.world.now.load(Ordering::Relaxed);
         (at, from, to, &message).hash(&mut *self.world.trace.lock());
+        self.world.sent.lock().push((from, to, message.clone()));
         let Some(other) = self.world.nodes.lock().get(&to).cloned() else {
             return Err(SendRefused::Down);
         };

@@ -27,6 +27,9 @@ const INTENTS: &str = "intents";
 /// Bytes of a key, which count as stored with its value.
 const KEY_BYTES: u64 = 8;
 
+/// Bytes of hints that are read at a time to see whether their target has them.
+const SUPERSEDE_BYTES: usize = 4 << 20;
+
 /// Hints and intents, in `sled` or in memory.
 #[derive(Debug)]
 pub struct Hints {
@@ -292,7 +295,7 @@ impl HintLog for Hints {
         limit: usize,
         has: &dyn Fn(&Hint) -> bool,
     ) -> Result<Option<HintId>, HintError> {
-        let page = self.page(target, after, limit, usize::MAX)?;
+        let page = self.page(target, after, limit, SUPERSEDE_BYTES)?;
         let had = page.iter().filter(|(_, hint)| has(hint)).map(|(id, _)| *id);
         self.remove(target, &had.collect::<Vec<_>>(), Fulfilment::Superseded)?;
         Ok(page.last().map(|(id, _)| *id))

@@ -198,8 +198,9 @@ pub trait HintLog: Send + Sync + Debug {
     /// See [`HintError`]; those that are still there are delivered again, which changes nothing.
     fn remove(&self, target: NodeId, ids: &[HintId], why: Fulfilment) -> Result<(), HintError>;
 
-    /// Looks at up to `limit` hints for `target` behind `after`, oldest first, and forgets those
-    /// that `has` says the target has: they count as superseded. Where to go on; `None` at the end.
+    /// Looks at up to `limit` hints for `target` behind `after`, and no more than 4 MiB of them but
+    /// at least one, oldest first, and forgets those that `has` says the target has: they count as
+    /// superseded. Where to go on; `None` at the end.
     ///
     /// # Errors
     /// See [`HintError`]; no hint that the target lacks was forgotten.

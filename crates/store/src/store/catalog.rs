@@ -24,7 +24,12 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Catalog, StoreError> {
     let damaged = |cause: String| StoreError::CorruptRecord { record: "catalog".to_owned(), cause };
     match bytes.split_first() {
         Some((&CATALOG_VERSION, json)) => {
-            serde_json::from_slice(json).map_err(|cause| damaged(cause.to_string()))
+            let catalog: Catalog =
+                serde_json::from_slice(json).map_err(|cause| damaged(cause.to_string()))?;
+            match catalog.check() {
+                Ok(()) => Ok(catalog),
+                Err((name, cause)) => Err(damaged(format!("the definition of `{name}`: {cause}"))),
+            }
         }
         Some((version, _)) => Err(damaged(format!("version {version} is not known"))),
         None => Err(damaged("it is empty".to_owned())),
@@ -69,12 +74,12 @@ impl Inner {
     pub(super) fn install(&self, catalog: Arc<Catalog>) -> Result<(), StoreError> {
         let before = self.view.load_full();
         let mut keyspaces = before.keyspaces.clone();
-        for def in catalog.keyspaces() {
+        for def in catalog.keyspaces_in_use().into_values() {
             let new = || Arc::new(Vnodes::new(def.id, self.count, self.floor));
             keyspaces.entry(def.id).or_insert_with(new);
         }
         let mut tables = BTreeMap::new();
-        for def in catalog.tables() {
+        for def in catalog.tables_in_use().into_values() {
             // The keyspace of a table may arrive after it.
             let Some(vnodes) = keyspaces.get(&def.keyspace) else { continue };
             let known = before.tables.get(&def.id).filter(|known| *known.def == *def);

@@ -339,6 +339,8 @@ impl From<&CatalogError> for e::CatalogRefused {
             CatalogError::NoKeyspace(name) => refused(Kind::NoKeyspace, name, "", ""),
             CatalogError::NoReplicas(name) => refused(Kind::NoReplicas, name, "", ""),
             CatalogError::NoRoom(name) => refused(Kind::NoRoom, name, "", ""),
+            CatalogError::SameId { name, holder } => refused(Kind::SameId, name, holder, ""),
+            CatalogError::Inconsistent(name) => refused(Kind::Inconsistent, name, "", ""),
             CatalogError::Name(TableNameError::NoKeyspace(name)) => {
                 refused(Kind::NameWithoutKeyspace, name, "", "")
             }
@@ -364,6 +366,8 @@ impl TryFrom<e::CatalogRefused> for CatalogError {
             Kind::NoKeyspace => Self::NoKeyspace(given),
             Kind::NoReplicas => Self::NoReplicas(given),
             Kind::NoRoom => Self::NoRoom(given),
+            Kind::SameId => Self::SameId { name: given, holder: which },
+            Kind::Inconsistent => Self::Inconsistent(given),
             Kind::NameWithoutKeyspace => Self::Name(TableNameError::NoKeyspace(given)),
             Kind::BadName => {
                 Self::Name(TableNameError::BadPart { which: intern(&which), part: given })

@@ -80,6 +80,8 @@ fn every_error() -> Vec<RequestError> {
             CatalogError::NoKeyspace("a".into()),
             CatalogError::NoReplicas("a".into()),
             CatalogError::NoRoom("a".into()),
+            CatalogError::SameId { name: "a".into(), holder: "b".into() },
+            CatalogError::Inconsistent("a".into()),
             CatalogError::Name(TableNameError::NoKeyspace("a".into())),
             CatalogError::Name(TableNameError::BadPart { which: "table", part: "A".into() }),
             CatalogError::UnknownOption { option: "policy", given: "x".into(), allowed: "lww" },
