@@ -63,8 +63,10 @@ impl Passing {
         self.pulls.retain(|pull| pull.number != number);
     }
 
-    /// Whether a write must not come to this row now.
-    pub(crate) fn refuses(&self, table: TableId, key: &[u8], dot: Dot) -> bool {
-        self.pulls.iter().any(|pull| pull.passed.has(table, key) && pull.began.contains(dot))
+    /// Whether a write must not come to this row now; `by` is the full pull that brings it, if one
+    /// does.
+    pub(crate) fn refuses(&self, table: TableId, key: &[u8], dot: Dot, by: Option<u64>) -> bool {
+        let others = self.pulls.iter().filter(|pull| Some(pull.number) != by);
+        others.into_iter().any(|pull| pull.passed.has(table, key) && pull.began.contains(dot))
     }
 }

@@ -86,16 +86,18 @@ impl Inner {
                 ConflictPolicy::Lww => row.sweep(policy, clock, other, &VnodeClock::default()),
             }
         };
-        let joined = self.join_row(place, other, join)?;
+        let joined = self.join_row(place, other, None, join)?;
         Ok((joined.is_news(), joined.commit))
     }
 
     /// Joins something of another replica's with the row that is there, under its vnode's lock: row
-    /// and clock change in one batch. `other` is what may bring stamps.
+    /// and clock change in one batch. `other` is what may bring stamps;
+    /// `by` the full pull that brings it, if one does.
     pub(super) fn join_row(
         &self,
         place: &Place,
         other: &Row,
+        by: Option<u64>,
         join: impl FnOnce(&mut Row, &mut VnodeClock),
     ) -> Result<Joined, StoreError> {
         let mut vnode = place.table.vnodes.lock(place.vnode);
@@ -103,7 +105,7 @@ impl Inner {
         let before = place.table.row_now(&place.key)?;
         for dot in other.entries().iter().map(|entry| entry.dot) {
             if before.entry(dot).is_none() && !vnode.clock().contains(dot) {
-                refuse_behind_pull(&vnode, place, dot)?;
+                refuse_behind_pull(&vnode, place, dot, by)?;
             }
         }
         let (mut after, mut clock) = (before.clone(), VnodeClock::clone(vnode.clock()));

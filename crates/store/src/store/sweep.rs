@@ -77,12 +77,23 @@ pub struct FullPull {
 }
 
 impl FullPull {
-    /// Notes where a page that was joined ended; `None` after the last.
-    pub fn passed(&self, until: Option<&PagePosition>) {
+    /// As [`Store::sweep`], where nothing that the peer had seen comes to a row of the page from
+    /// before it is joined on.
+    ///
+    /// # Errors
+    /// As [`Store::sweep`].
+    pub fn sweep(
+        &self,
+        after: Option<&PagePosition>,
+        rows: &[(TableId, Bytes, Row)],
+        until: Option<&PagePosition>,
+        peer: &VnodeClock,
+    ) -> Result<Swept, StoreError> {
         let passed = until.map_or(Passed::Everything, |until| Passed::UpTo(until.clone()));
-        if let Ok(vnodes) = self.store.inner.vnodes(self.keyspace) {
-            vnodes.lock(self.vnode).passing.come_to(self.number, passed);
-        }
+        let vnodes = self.store.inner.vnodes(self.keyspace)?;
+        vnodes.lock(self.vnode).passing.come_to(self.number, passed);
+        let (name, by) = ((self.keyspace, self.vnode), Some(self.number));
+        self.store.inner.sweep(name, (after, until), rows, peer, by)
     }
 }
 
@@ -127,14 +138,27 @@ impl Store {
         until: Option<&PagePosition>,
         peer: &VnodeClock,
     ) -> Result<Swept, StoreError> {
-        let inner = &*self.inner;
+        self.inner.sweep((keyspace, vnode), (after, until), rows, peer, None)
+    }
+}
+
+impl Inner {
+    fn sweep(
+        &self,
+        (keyspace, vnode): (KeyspaceId, VnodeId),
+        (after, until): (Option<&PagePosition>, Option<&PagePosition>),
+        rows: &[(TableId, Bytes, Row)],
+        peer: &VnodeClock,
+        by: Option<u64>,
+    ) -> Result<Swept, StoreError> {
+        let inner = self;
         inner.vnodes(keyspace)?.check(vnode)?;
         let mut swept = Swept::default();
         let mut shown = BTreeSet::new();
         for (table, key, row) in rows {
             let name = RowKey { keyspace, table: *table, vnode, key: key.clone() };
             let place = inner.locate(&name)?;
-            swept.add(inner.sweep_row(&place, row, peer)?);
+            swept.add(inner.sweep_row(&place, row, peer, by)?);
             shown.insert((*table, place.key));
         }
         let Some(tokens) = inner.count.token_range(vnode) else { return Ok(swept) };
@@ -151,7 +175,7 @@ impl Store {
                 let position = key::decode(&stored_key)
                     .map_err(|cause| table.corrupt(&stored_key, None, cause.to_string()))?;
                 let name = RowKey { keyspace, table: table.def.id, vnode, key: position.key };
-                swept.add(inner.sweep_row(&inner.locate(&name)?, &Row::default(), peer)?);
+                swept.add(inner.sweep_row(&inner.locate(&name)?, &Row::default(), peer, by)?);
             }
         }
         Ok(swept)
@@ -165,10 +189,11 @@ impl Inner {
         place: &Place,
         theirs: &Row,
         peer: &VnodeClock,
+        by: Option<u64>,
     ) -> Result<Swept, StoreError> {
         let policy = place.table.policy();
         let sweep = |row: &mut Row, clock: &mut VnodeClock| row.sweep(policy, clock, theirs, peer);
-        let joined = self.join_row(place, theirs, sweep)?;
+        let joined = self.join_row(place, theirs, by, sweep)?;
         let (before, after) = (joined.before.entries(), joined.after.entries());
         // What a row no longer remembers, because the clock has it, is no change to anybody.
         let changed = after != before || joined.has_dots;

@@ -94,7 +94,7 @@ impl Store {
             inner.counters.duplicates.add();
             return Ok(Applied { new: false, commit: vnode.commit() });
         }
-        refuse_behind_pull(&vnode, &place, delta.entry.dot)?;
+        refuse_behind_pull(&vnode, &place, delta.entry.dot, None)?;
         let carried = inner.stamps.observe(delta.entry.stamp, now)?;
         let commit = inner.store_delta(&place, &mut vnode, delta, None, carried)?;
         if delta.entry.dot.actor == inner.actor {
@@ -331,8 +331,13 @@ impl Inner {
 }
 
 /// Refuses a write that may not come to its row now ([`crate::passing`]).
-pub(super) fn refuse_behind_pull(vnode: &Vnode, place: &Place, dot: Dot) -> Result<(), StoreError> {
-    let is_refused = vnode.passing.refuses(place.table.def.id, &place.key, dot);
+pub(super) fn refuse_behind_pull(
+    vnode: &Vnode,
+    place: &Place,
+    dot: Dot,
+    by: Option<u64>,
+) -> Result<(), StoreError> {
+    let is_refused = vnode.passing.refuses(place.table.def.id, &place.key, dot, by);
     if is_refused && !broken(Mutation::ForgetWhatPullPassed) {
         let (keyspace, vnode) = vnode.id();
         return Err(StoreError::BehindPull { keyspace, vnode, dot });

@@ -145,7 +145,6 @@ fn a_delta_behind_the_scan_waits_for_the_end_of_the_pull() {
         let begin = |node: &Node| {
             let peer = b.store.clock(keyspace(), row.vnode);
             let pull = node.store.begin_full_pull(keyspace(), row.vnode, peer.clone()).unwrap();
-            node.store.sweep(keyspace(), row.vnode, None, &[], None, &peer).unwrap();
             (pull, peer)
         };
         let (pull, peer) = begin(&a);
@@ -156,7 +155,7 @@ fn a_delta_behind_the_scan_waits_for_the_end_of_the_pull() {
         assert!(apply(&other).unwrap().new);
         drop(ahead);
         for passed in [Some((TableId(u32::MAX), Bytes::new())), None] {
-            pull.passed(passed.as_ref());
+            pull.sweep(None, &[], passed.as_ref(), &peer).unwrap();
             let refused = [
                 apply(&a).map(drop).unwrap_err(),
                 pull_row(&a, &writer, &row).unwrap_err(),
@@ -176,8 +175,8 @@ fn a_delta_behind_the_scan_waits_for_the_end_of_the_pull() {
 
         // A pull that breaks off proves nothing.
         let c = Node::new(5);
-        let (pull, _) = begin(&c);
-        pull.passed(None);
+        let (pull, peer) = begin(&c);
+        pull.sweep(None, &[], None, &peer).unwrap();
         assert!(apply(&c).is_err());
         drop(pull);
         assert!(apply(&c).unwrap().new);
