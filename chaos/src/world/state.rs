@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use meridian_types::{KeyspaceId, NodeId, RowKey, VnodeId, VnodeKind};
+use meridian_service::{AcceptLoss, CallContext, Request, Service};
+use meridian_types::{KeyspaceId, NodeId, RequestId, RowKey, VnodeId, VnodeKind};
 
 use super::World;
 use super::machine::{Clocks, Up, clocks_of};
 use crate::history::{Backlog, Final, HintTally, ReplicaState, Sample, VnodeState, What};
 use crate::sim::NodeClock;
+
+/// How long an operator waits for an answer.
+const OPERATOR_WAITS: Duration = Duration::from_secs(1);
 
 impl World {
     /// What every replica stores now.
@@ -72,8 +77,30 @@ impl World {
                 self.count_hints(id, up);
                 if self.healing {
                     self.see_backlog(id, up);
+                    self.accept_loss(id, up);
                 }
             }
+        }
+    }
+
+    /// What an operator does who is told that no replica is left that lost nothing.
+    fn accept_loss(&self, id: NodeId, up: &Up) {
+        let lost = up.node.condition().lost;
+        // What may still heal by itself is not given up.
+        if lost.stuck == 0 || lost.stuck < lost.vnodes {
+            return;
+        }
+        let owner = self.machines.get(&id).and_then(super::Machine::owner);
+        let Some((owner, info)) = owner.zip(self.cluster.topology.node(id)) else { return };
+        for keyspace in up.node.store().catalog().keyspaces() {
+            let (node, keyspace) = (info.name.clone(), keyspace.name.clone());
+            let accept = Request::AcceptLoss(AcceptLoss { node, keyspace, vnodes: Vec::new() });
+            let context = CallContext { id: RequestId::from_bytes([0; 16]), timeout: OPERATOR_WAITS };
+            let node = Arc::clone(&up.node);
+            self.executor.spawn(owner, async move {
+                // What it did not do is asked for again at the next look.
+                drop(node.call(context, accept).await);
+            });
         }
     }
 

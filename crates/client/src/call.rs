@@ -166,6 +166,10 @@ impl Envelope<'_> {
                 let list = admin.list_tables(self.around(v1::ListTablesRequest {})).await?;
                 list.into_inner().try_into()?
             }
+            Request::AcceptLoss(accept) => {
+                let accepted = admin.accept_loss(self.around(accept)).await?;
+                Outcome::LossAccepted { vnodes: accepted.into_inner().vnodes }
+            }
             Request::Cluster => {
                 let view = admin.cluster(self.around(v1::ClusterRequest {})).await?;
                 Outcome::Cluster(view.into_inner().try_into()?)

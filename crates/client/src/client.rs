@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_service::{
-    Batch, BatchOutcome, ClusterView, CreateKeyspace, CreateTable, Delete, Effect, Get, GetOutcome,
-    InSession, MultiGet, Outcome, Put, PutOutcome, ReplicaRow, Request, RequestError, Scan,
-    ScanOutcome, SessionOutcome, TableView, Touch, TouchOutcome,
+    AcceptLoss, Batch, BatchOutcome, ClusterView, CreateKeyspace, CreateTable, Delete, Effect, Get,
+    GetOutcome, InSession, MultiGet, Outcome, Put, PutOutcome, ReplicaRow, Request, RequestError,
+    Scan, ScanOutcome, SessionOutcome, TableView, Touch, TouchOutcome,
 };
 use meridian_types::{ConsistencyLevel, KeyspaceDef, RequestId, TableDef, TableName, WriteId};
 use tokio::time::{Instant, sleep, timeout};
@@ -248,6 +248,9 @@ impl Client {
         create_keyspace(CreateKeyspace as CreateKeyspace) -> bool = Outcome::Created { new } => new;
         /// Creates a table; whether it is new.
         create_table(CreateTable as CreateTable) -> bool = Outcome::Created { new } => new;
+        /// Has a node accept that what no replica is left to prove is lost; of how many vnodes
+        /// something may be missing.
+        accept_loss(AcceptLoss as AcceptLoss) -> u64 = Outcome::LossAccepted { vnodes } => vnodes;
         /// Describes a table.
         describe_table(TableName as DescribeTable) -> TableView = Outcome::Table(view) => view;
     }

@@ -23,7 +23,8 @@ pub(crate) fn writes(request: &Request) -> bool {
         | Request::Touch(_)
         | Request::Batch(_)
         | Request::CreateKeyspace(_)
-        | Request::CreateTable(_) => true,
+        | Request::CreateTable(_)
+        | Request::AcceptLoss(_) => true,
         Request::InSession(inside) => writes(&inside.request),
         Request::Get(_)
         | Request::MultiGet(_)

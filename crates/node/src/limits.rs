@@ -52,6 +52,10 @@ pub const QUEUED_PULLS: usize = 4_096;
 /// Pulls at once for vnodes that may have lost something, besides those of anti-entropy.
 pub const REBUILD_PULLS_AT_ONCE: usize = 4;
 
+/// How often replicas are asked whether they can prove anything by now, for vnodes that nobody was
+/// left for, in milliseconds.
+pub const REBUILD_AGAIN_MS: u64 = 5_000;
+
 /// The first and the longest pause after a comparison or a pull failed that makes good what may be
 /// lost, in milliseconds.
 pub const REBUILD_BACKOFF_MS: (u64, u64) = (100, 10_000);

@@ -37,6 +37,12 @@ impl Peer {
         self.half_round_trip_ms.load(Ordering::Relaxed)
     }
 
+    /// How many vnodes it said that it is not sound for.
+    pub(crate) fn unsound(&self) -> u64 {
+        let unsound = self.unsound.load();
+        unsound.as_ref().map_or(0, |known| known.values().map(|of| of.len() as u64).sum())
+    }
+
     pub(crate) fn differing(&self) -> u64 {
         self.differing_vnodes.load(Ordering::Relaxed)
     }

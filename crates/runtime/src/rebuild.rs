@@ -91,6 +91,13 @@ async fn settle(
         let mut unsettled = BTreeSet::new();
         let mut lacks = Lacks::new();
         for (vnode, state) in states {
+            if inner.is_stuck(keyspace, vnode, &state) {
+                // By now the peer may be sound: then it is pulled from once more.
+                if !compared.standing_of(vnode).kind.is_unproven() {
+                    unsettled.insert(vnode);
+                }
+                continue;
+            }
             match inner.proven_by(peer, keyspace, vnode, &state, &compared) {
                 Some(Ok(progress)) => lacks.push((vnode, inner.lack(keyspace, vnode, progress))),
                 Some(Err(error)) => {
@@ -129,18 +136,26 @@ fn is_left_out(kind: VnodeKind) -> bool {
 impl Inner {
     /// Judges the vnodes of a keyspace that this node holds; those that lack something.
     pub(crate) fn judge(&self, keyspace: KeyspaceId) -> Result<Lacks, StoreError> {
-        let mut lacks = Lacks::new();
-        for vnode in self.own_vnodes(keyspace) {
+        let mut lacks = self.judge_some(keyspace, &self.own_vnodes(keyspace))?;
+        lacks.retain(|(_, lack)| lack.is_some());
+        Ok(lacks)
+    }
+
+    /// Judges some vnodes; what each lacks.
+    pub(crate) fn judge_some(
+        &self,
+        keyspace: KeyspaceId,
+        vnodes: &[VnodeId],
+    ) -> Result<Lacks, StoreError> {
+        let judge = |vnode: VnodeId| {
             let others = self.other_replicas(keyspace, vnode);
             let mut progress = self.store.judge(keyspace, vnode, &others)?;
             if progress.through && others.all.is_empty() {
                 progress = self.store.end_rebuild(keyspace, vnode, &others)?;
             }
-            if let Some(lack) = self.lack(keyspace, vnode, progress) {
-                lacks.push((vnode, Some(lack)));
-            }
-        }
-        Ok(lacks)
+            Ok((vnode, self.lack(keyspace, vnode, progress)))
+        };
+        vnodes.iter().map(|vnode| judge(*vnode)).collect()
     }
 
     /// The vnodes of a keyspace that this node holds.
@@ -213,6 +228,12 @@ impl Inner {
         unsound.map(|vnode| (vnode, self.store.peer_standing(keyspace, vnode))).collect()
     }
 
+    /// Whether nobody is left to pull from, and that is not enough.
+    fn is_stuck(&self, keyspace: KeyspaceId, vnode: VnodeId, state: &VnodeState) -> bool {
+        let others = self.other_replicas(keyspace, vnode);
+        state.kind.is_unproven() && state.todo(&others).is_empty() && !state.is_through(&others)
+    }
+
     /// What a comparison proves of a vnode whose state was `state` before it, if it does.
     fn proven_by(
         &self,
@@ -269,8 +290,10 @@ impl Inner {
             VnodeKind::Fresh => self.store.clock(keyspace, vnode).is_empty(),
             VnodeKind::Rebuilding => false,
         };
-        let todo = todo.into_iter().collect();
-        Some(Lack { todo, full: kind.is_unproven(), comparable, through })
+        let is_stuck = todo.is_empty() && !through;
+        let others = is_stuck.then(|| self.other_replicas(keyspace, vnode).all);
+        let (todo, again) = (todo.into_iter().collect(), others.unwrap_or_default());
+        Some(Lack { todo, full: kind.is_unproven(), comparable, through, again })
     }
 
     fn tell_progress(&self, keyspace: KeyspaceId, vnode: VnodeId, progress: Progress) {

@@ -17,8 +17,8 @@ pub use outcome::{
     ReplicaRow, ScanOutcome, ScanRow, SessionOutcome, TableView, TouchOutcome,
 };
 pub use request::{
-    Batch, CallContext, Condition, CreateKeyspace, CreateTable, Delete, Expiry, Get, InSession,
-    MultiGet, Put, PutItem, Request, Scan, Touch, WriteCondition,
+    AcceptLoss, Batch, CallContext, Condition, CreateKeyspace, CreateTable, Delete, Expiry, Get,
+    InSession, MultiGet, Put, PutItem, Request, Scan, Touch, WriteCondition,
 };
 
 use std::future::Future;

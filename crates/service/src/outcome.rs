@@ -42,6 +42,11 @@ pub enum Outcome {
     },
     /// To [`crate::Request::Cluster`].
     Cluster(ClusterView),
+    /// To [`crate::Request::AcceptLoss`].
+    LossAccepted {
+        /// How many vnodes something may be missing of.
+        vnodes: u64,
+    },
     /// To [`crate::Request::InSession`].
     InSession(SessionOutcome),
 }
@@ -192,4 +197,6 @@ pub struct NodeView {
     pub hints: u64,
     /// Vnodes whose clock differs from the answering node's at the last exchange.
     pub differing_vnodes: u64,
+    /// Vnodes that it may have lost something of, and does not answer every read of.
+    pub unsound_vnodes: u64,
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meridian_types::{ConsistencyLevel, Millis, RequestId, TableName, TableOptions, WriteId};
+use meridian_types::{
+    ConsistencyLevel, Millis, RequestId, TableName, TableOptions, VnodeId, WriteId,
+};
 
 /// What comes with every request, whatever it asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum Request {
     ListTables,
     /// Shows datacenters, nodes and their liveness.
     Cluster,
+    /// Has a node accept that what it cannot make good is lost (rule 10).
+    AcceptLoss(AcceptLoss),
     /// Another request, as part of a session.
     InSession(InSession),
 }
@@ -260,6 +264,18 @@ pub struct Scan {
     pub with_values: bool,
     /// How many replicas must answer, for each row.
     pub consistency: ConsistencyLevel,
+}
+
+/// Has a node answer reads of vnodes as they are, although something may be missing in them that no
+/// replica is left to prove: an operator's word, durable, and taken back by nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptLoss {
+    /// The node that accepts. Another one refuses.
+    pub node: String,
+    /// The keyspace.
+    pub keyspace: String,
+    /// The vnodes; none names all that the node holds.
+    pub vnodes: Vec<VnodeId>,
 }
 
 /// Creates a keyspace.

@@ -190,5 +190,6 @@ service! {
         describe_table(DescribeTableRequest) -> TableView by into_request;
         list_tables(ListTablesRequest) -> ListTablesResponse by into_request;
         cluster(ClusterRequest) -> ClusterView by into_request;
+        accept_loss(AcceptLossRequest) -> AcceptLossResponse by into_request;
     }
 }

@@ -38,7 +38,8 @@ pub(super) async fn status(args: &StatusArgs, output: Output) -> Result<(), Fail
     if output.json {
         return output.line(view_json(&view));
     }
-    let mut rows = table(["node", "dc", "rack", "alive", "hints for it", "vnodes that differ"]);
+    let mut rows =
+        table(["node", "dc", "rack", "alive", "hints for it", "vnodes that differ", "rebuilding"]);
     for node in &view.nodes {
         let me = if node.id == view.answered_by { " (answers)" } else { "" };
         rows.add_row([
@@ -48,6 +49,7 @@ pub(super) async fn status(args: &StatusArgs, output: Output) -> Result<(), Fail
             if node.alive { "yes" } else { "NO" }.to_owned(),
             node.hints.to_string(),
             node.differing_vnodes.to_string(),
+            node.unsound_vnodes.to_string(),
         ]);
     }
     output.line(rows)?;
@@ -71,6 +73,7 @@ fn view_json(view: &ClusterView) -> Value {
             "incarnation": node.incarnation.map(|incarnation| format!("{:016x}", incarnation.0)),
             "hints": node.hints,
             "differing_vnodes": node.differing_vnodes,
+            "unsound_vnodes": node.unsound_vnodes,
         })
     });
     json!({

@@ -9,6 +9,7 @@ mod import;
 mod kv;
 mod lsm;
 pub(crate) mod output;
+mod repair;
 mod scan;
 pub(crate) mod schema;
 mod serve;
@@ -62,6 +63,8 @@ enum Command {
     Status(cluster::StatusArgs),
     /// Shows what every replica of a key stores.
     Replicas(cluster::ReplicasArgs),
+    /// Decides about data that may be lost.
+    Repair(repair::RepairArgs),
     /// Drives any door with load, and measures it.
     Bench(crate::bench::BenchArgs),
     /// Runs simulated clusters that are made to go wrong, from seeds.
@@ -100,6 +103,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Keyspace(args) => wait(schema::keyspace(args, output)),
         Command::Status(args) => wait(cluster::status(&args, output)),
         Command::Replicas(args) => wait(cluster::replicas(&args, output)),
+        Command::Repair(args) => wait(repair::repair(args, output)),
         Command::Bench(args) => crate::bench::run(&args, output),
         Command::Chaos(args) => chaos::run(args, output),
         Command::Lsm(args) => lsm::run(&args, output),

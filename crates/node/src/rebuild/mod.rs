@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use meridian_types::{KeyspaceId, Millis, NodeId, VnodeId};
 
-use crate::limits::{REBUILD_BACKOFF_MS, REBUILD_PULLS_AT_ONCE};
+use crate::limits::{REBUILD_AGAIN_MS, REBUILD_BACKOFF_MS, REBUILD_PULLS_AT_ONCE};
 
 /// What one vnode lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,15 @@ pub struct Lack {
     pub comparable: bool,
     /// Whether it waits for nothing but its end.
     pub through: bool,
+    /// Where nobody is left to pull from, and that was not enough: who may prove something later,
+    /// because an operator says so there.
+    pub again: BTreeSet<NodeId>,
+}
+
+impl Lack {
+    fn is_stuck(&self) -> bool {
+        self.todo.is_empty() && !self.through
+    }
 }
 
 /// What happened.
@@ -134,6 +143,9 @@ pub struct Rebuild {
     lacking: BTreeMap<Place, Lack>,
     /// Those that wait for nothing but their end.
     through: BTreeSet<Place>,
+    /// Those that nobody is left for, and when the others are asked again.
+    stuck: BTreeSet<Place>,
+    ask_again: Option<Millis>,
     /// What is to be compared with whom.
     to_compare: BTreeMap<(KeyspaceId, NodeId), BTreeSet<VnodeId>>,
     /// What is to be pulled from whom.
@@ -187,6 +199,7 @@ impl Rebuild {
             return;
         }
         self.end(out);
+        self.ask_again(now);
         self.compare(out);
         self.pull(out);
     }
@@ -200,7 +213,7 @@ impl Rebuild {
                     || self.to_compare.keys().any(|(_, other)| other == peer))
         };
         let paused = self.paused.iter().filter(|(peer, _)| waited_for(peer));
-        paused.filter_map(|(_, pause)| pause.until).min()
+        paused.filter_map(|(_, pause)| pause.until).chain(self.ask_again).min()
     }
 
     /// Whether a vnode is to be pulled from a peer: then nobody else need.
@@ -220,10 +233,9 @@ impl Rebuild {
     pub fn outlook(&self) -> Outlook {
         let waited_for: BTreeSet<NodeId> =
             self.lacking.values().flat_map(|lack| lack.todo.iter().copied()).collect();
-        let is_stuck = |lack: &&Lack| lack.todo.is_empty() && !lack.through;
         Outlook {
             vnodes: self.lacking.len(),
-            stuck: self.lacking.values().filter(is_stuck).count(),
+            stuck: self.stuck.len(),
             missing: waited_for.difference(&self.up).copied().collect(),
         }
     }
@@ -232,8 +244,9 @@ impl Rebuild {
         let (keyspace, vnode) = place;
         let before = self.lacking.remove(&place).unwrap_or_default();
         self.through.remove(&place);
+        self.stuck.remove(&place);
         let wanted = |peer: &NodeId| lack.as_ref().is_some_and(|lack| lack.todo.contains(peer));
-        for peer in before.todo.iter().filter(|peer| !wanted(peer)) {
+        for peer in before.todo.union(&before.again).filter(|peer| !wanted(peer)) {
             take(&mut self.to_compare, (keyspace, *peer), vnode);
             take(&mut self.to_pull, *peer, place);
         }
@@ -251,6 +264,8 @@ impl Rebuild {
         }
         if lack.through {
             self.through.insert(place);
+        } else if lack.is_stuck() {
+            self.stuck.insert(place);
         }
         self.lacking.insert(place, lack);
     }
@@ -265,10 +280,12 @@ impl Rebuild {
     ) {
         self.came_to(peer, unsettled.is_some(), now);
         for vnode in self.comparing.remove(&(keyspace, peer)).unwrap_or_default() {
-            if !self.waits_for(peer, keyspace, vnode) {
+            let is_unsettled = unsettled.is_some_and(|unsettled| unsettled.contains(&vnode));
+            let is_stuck = self.stuck.contains(&(keyspace, vnode));
+            if !(self.waits_for(peer, keyspace, vnode) || is_stuck && is_unsettled) {
                 continue;
             }
-            if unsettled.is_some_and(|unsettled| unsettled.contains(&vnode)) {
+            if is_unsettled {
                 take(&mut self.to_compare, (keyspace, peer), vnode);
                 self.to_pull.entry(peer).or_default().insert((keyspace, vnode));
             } else {
@@ -313,6 +330,23 @@ impl Rebuild {
             let (keyspace, vnode) = place;
             self.busy.insert(place);
             out.push(RebuildAction::End { keyspace, vnode });
+        }
+    }
+
+    /// Nobody was left for some: perhaps somebody is by now.
+    fn ask_again(&mut self, now: Millis) {
+        if self.stuck.is_empty() {
+            self.ask_again = None;
+            return;
+        }
+        if self.ask_again.is_some_and(|at| now < at) {
+            return;
+        }
+        self.ask_again = Some(now.plus(REBUILD_AGAIN_MS));
+        for (keyspace, vnode) in &self.stuck {
+            for peer in self.lacking.get(&(*keyspace, *vnode)).iter().flat_map(|l| &l.again) {
+                self.to_compare.entry((*keyspace, *peer)).or_default().insert(*vnode);
+            }
         }
     }
 

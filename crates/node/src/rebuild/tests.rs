@@ -29,7 +29,13 @@ impl Vnode {
         let todo: BTreeSet<NodeId> =
             PEERS.into_iter().filter(|peer| !self.swept.contains(peer)).collect();
         let through = todo.is_empty();
-        (!self.ended).then_some(Lack { todo, full: !comparable, comparable, through })
+        (!self.ended).then_some(Lack {
+            todo,
+            full: !comparable,
+            comparable,
+            through,
+            ..Lack::default()
+        })
     }
 }
 
@@ -282,6 +288,50 @@ fn what_is_waited_for_is_said() {
     let nobody = vec![(VnodeId(0), Some(Lack { full: true, ..Lack::default() }))];
     world.step(RebuildEvent::Judged { keyspace: KS, vnodes: nobody });
     assert_eq!(world.machine.outlook().stuck, 1);
+}
+
+#[test]
+fn where_nobody_is_left_the_others_are_asked_again_and_again() {
+    let mut machine = Rebuild::new([]);
+    let again = BTreeSet::from(PEERS);
+    let stuck = Lack { full: true, again, ..Lack::default() };
+    let mut actions = Vec::new();
+    for node in PEERS {
+        machine.step(RebuildEvent::PeerUp { node }, Millis(0), &mut actions);
+    }
+    let vnodes = vec![(VnodeId(1), Some(stuck.clone()))];
+    machine.step(RebuildEvent::Judged { keyspace: KS, vnodes }, Millis(0), &mut actions);
+    // Others may pull it meanwhile.
+    assert!(!machine.waits_for(PEERS[0], KS, VnodeId(1)));
+    for round in 1..4 {
+        assert_eq!(actions.len(), 2, "{actions:?}");
+        actions.clear();
+        let nothing = Some(BTreeSet::new());
+        for peer in PEERS {
+            let compared =
+                RebuildEvent::Compared { peer, keyspace: KS, unsettled: nothing.clone() };
+            machine.step(compared, Millis(1), &mut actions);
+        }
+        assert!(actions.is_empty(), "{actions:?}");
+        let due = machine.next_wakeup().unwrap();
+        assert_eq!(due, Millis(round * REBUILD_AGAIN_MS));
+        machine.step(RebuildEvent::TimePassed, due, &mut actions);
+    }
+    // One has something to prove now.
+    actions.clear();
+    let (peer, keyspace, vnode) = (PEERS[1], KS, VnodeId(1));
+    let unsettled = Some(BTreeSet::from([vnode]));
+    machine.step(RebuildEvent::Compared { peer, keyspace, unsettled }, Millis(2), &mut actions);
+    assert_eq!(actions, [RebuildAction::Pull { peer, keyspace, vnode, full: true }]);
+    actions.clear();
+    let vnodes = vec![(vnode, None)];
+    machine.step(RebuildEvent::Judged { keyspace, vnodes }, Millis(3), &mut actions);
+    machine.step(
+        RebuildEvent::PullEnded { peer, keyspace, vnode, done: true },
+        Millis(3),
+        &mut actions,
+    );
+    assert!(actions.is_empty() && machine.to_compare.is_empty() && machine.to_pull.is_empty());
 }
 
 #[test]

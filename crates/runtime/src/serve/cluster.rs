@@ -8,6 +8,7 @@ impl Inner {
     pub(crate) fn cluster(&self) -> Outcome {
         let hints = self.hints.counts();
         let datacenters = self.topology.dcs().iter();
+        let lost = self.outlook.load().vnodes as u64;
         let nodes = self.topology.nodes().iter().map(|node| NodeView {
             id: node.id,
             name: node.name.clone(),
@@ -17,6 +18,7 @@ impl Inner {
             incarnation: self.incarnation_of(node.id),
             hints: hints.get(&node.id).copied().unwrap_or(0),
             differing_vnodes: self.peers.get(node.id).map_or(0, |peer| peer.differing()),
+            unsound_vnodes: self.peers.get(node.id).map_or(lost, |peer| peer.unsound()),
         });
         Outcome::Cluster(ClusterView {
             name: self.options.cluster.clone(),

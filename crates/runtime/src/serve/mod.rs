@@ -4,6 +4,7 @@ mod admin;
 mod admit;
 mod batch;
 mod cluster;
+mod loss;
 mod read;
 mod scan;
 mod session;
@@ -77,6 +78,7 @@ impl Inner {
             Request::DescribeTable(name) => self.describe_table(&name),
             Request::ListTables => Ok(self.list_tables()),
             Request::Cluster => Ok(self.cluster()),
+            Request::AcceptLoss(accept) => Box::pin(self.accept_loss(accept)).await,
         }
     }
 

@@ -107,6 +107,13 @@ impl<S: Service> Kv for Desk<S> {
 
 #[tonic::async_trait]
 impl<S: Service> Admin for Desk<S> {
+    async fn accept_loss(
+        &self,
+        request: Request<v1::AcceptLossRequest>,
+    ) -> Answer<v1::AcceptLossResponse> {
+        self.ask(request).await
+    }
+
     async fn create_keyspace(
         &self,
         request: Request<v1::CreateKeyspaceRequest>,

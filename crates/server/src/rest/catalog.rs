@@ -9,9 +9,10 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use meridian_service::{
-    ClusterView, CreateKeyspace, CreateTable, NodeView, Outcome, Request, Service, TableView,
+    AcceptLoss, ClusterView, CreateKeyspace, CreateTable, NodeView, Outcome, Request, Service,
+    TableView,
 };
-use meridian_types::{KeyspaceDef, TableDef, TableName, TableOptions};
+use meridian_types::{KeyspaceDef, TableDef, TableName, TableOptions, VnodeId};
 use serde::{Deserialize, Serialize};
 
 use super::Desk;
@@ -37,6 +38,16 @@ struct NewTable {
     options: TableOptions,
     #[serde(default)]
     if_not_exists: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LossToAccept {
+    node: String,
+    keyspace: String,
+    /// None names all.
+    #[serde(default)]
+    vnodes: Vec<u32>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +119,7 @@ struct JsonNode {
     incarnation: Option<String>,
     hints: u64,
     differing_vnodes: u64,
+    unsound_vnodes: u64,
 }
 
 impl From<NodeView> for JsonNode {
@@ -122,6 +134,7 @@ impl From<NodeView> for JsonNode {
             incarnation: node.incarnation.map(|incarnation| format!("{:016x}", incarnation.0)),
             hints: node.hints,
             differing_vnodes: node.differing_vnodes,
+            unsound_vnodes: node.unsound_vnodes,
         }
     }
 }
@@ -167,6 +180,25 @@ pub(super) async fn create_table<S: Service>(
         Ok(Request::CreateTable(CreateTable { name: table(&name)?, options, if_not_exists }))
     });
     answer(&desk, &call, request, created).await
+}
+
+pub(super) async fn accept_loss<S: Service>(
+    State(desk): State<Desk<S>>,
+    call: Call,
+    body: Result<Body, BytesRejection>,
+) -> Response {
+    let request = body.map_err(Refusal::from).and_then(|body| {
+        let LossToAccept { node, keyspace, vnodes } = json(&body)?;
+        let vnodes = vnodes.into_iter().map(VnodeId).collect();
+        Ok(Request::AcceptLoss(AcceptLoss { node, keyspace, vnodes }))
+    });
+    answer(&desk, &call, request, |outcome| match outcome {
+        Outcome::LossAccepted { vnodes } => {
+            Some(Json(serde_json::json!({ "vnodes": vnodes })).into_response())
+        }
+        _ => None,
+    })
+    .await
 }
 
 fn table(name: &str) -> Result<TableName, Refusal> {

@@ -56,6 +56,7 @@ fn router<S: Service>(desk: Desk<S>) -> Router {
         .route("/v1/tables", get(catalog::tables).post(catalog::create_table))
         .route("/v1/tables/{table}", get(catalog::describe))
         .route("/v1/cluster", get(catalog::cluster))
+        .route("/v1/repair/accept-loss", axum::routing::post(catalog::accept_loss))
         .route("/metrics", get(status::metrics))
         .route("/health", get(status::health))
         .route("/health/live", get(status::live))

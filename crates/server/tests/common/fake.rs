@@ -253,6 +253,7 @@ impl Fake {
                 incarnation: None,
                 hints: 0,
                 differing_vnodes: 0,
+                unsound_vnodes: 0,
             }],
         })
     }
@@ -299,6 +300,7 @@ impl Fake {
                 })
             }
             Request::Cluster => Ok(Self::cluster()),
+            Request::AcceptLoss(_) => Ok(Outcome::LossAccepted { vnodes: 0 }),
             Request::InSession(inside) => self.serve(*inside.request),
         }
     }

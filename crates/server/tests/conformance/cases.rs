@@ -182,6 +182,8 @@ pub(super) fn admin_cases() -> Vec<(Request, Scripted)> {
         datacenters: vec![DcView { id: DcId(0), name: "us".into() }],
         nodes: Vec::new(),
     };
+    let vnodes = vec![VnodeId(3), VnodeId(7)];
+    let accept = AcceptLoss { node: "us-1".into(), keyspace: "geo".into(), vnodes };
     vec![
         (Request::CreateKeyspace(keyspace), Ok(Outcome::Created { new: true })),
         (Request::CreateTable(create.clone()), Ok(Outcome::Created { new: true })),
@@ -189,6 +191,7 @@ pub(super) fn admin_cases() -> Vec<(Request, Scripted)> {
         (Request::DescribeTable(table()), Ok(Outcome::Table(view))),
         (Request::ListTables, Ok(tables)),
         (Request::Cluster, Ok(Outcome::Cluster(cluster))),
+        (Request::AcceptLoss(accept), Ok(Outcome::LossAccepted { vnodes: 2 })),
     ]
 }
 

@@ -78,6 +78,10 @@ async fn run_admin(admin: &mut Admin, request: Request) -> Scripted {
             let result = admin.list_tables(v1::ListTablesRequest {}).await;
             outcome(result, |m| m.try_into().unwrap())
         }
+        Request::AcceptLoss(accept) => {
+            let result = admin.accept_loss(v1::AcceptLossRequest::from(accept)).await;
+            outcome(result, |m| Outcome::LossAccepted { vnodes: m.vnodes })
+        }
         Request::Cluster => {
             let result = admin.cluster(v1::ClusterRequest {}).await;
             outcome(result, |m| Outcome::Cluster(m.try_into().unwrap()))

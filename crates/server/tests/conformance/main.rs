@@ -25,15 +25,15 @@ use common::http::{Answer, ask};
 use common::resp::{Client, Frame};
 use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_service::{
-    Batch, BatchOutcome, CallContext, ClusterView, Condition, CreateKeyspace, CreateTable,
-    DcShortfall, DcTally, DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put,
-    PutItem, PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow,
-    Service, TableView, Touch, TouchOutcome,
+    AcceptLoss, Batch, BatchOutcome, CallContext, ClusterView, Condition, CreateKeyspace,
+    CreateTable, DcShortfall, DcTally, DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet,
+    Outcome, Put, PutItem, PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan,
+    ScanOutcome, ScanRow, Service, TableView, Touch, TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::{
     CatalogError, Compression, ConflictPolicy, ConsistencyLevel, DcId, Hlc, KeyError, KeyspaceDef,
-    KeyspaceId, Millis, NodeId, TableDef, TableId, TableName, TableOptions,
+    KeyspaceId, Millis, NodeId, TableDef, TableId, TableName, TableOptions, VnodeId,
 };
 use meridian_wire::client::{IntoRequest, error_of};
 use meridian_wire::v1;
@@ -67,6 +67,7 @@ enum Seen {
     Table(String),
     Tables { keyspaces: usize, tables: usize },
     Cluster(String),
+    LossAccepted(u64),
     Error { code: String, effect: String },
 }
 
@@ -104,6 +105,7 @@ fn seen(answer: &Scripted) -> Seen {
             Seen::Tables { keyspaces: keyspaces.len(), tables: tables.len() }
         }
         Ok(Outcome::Cluster(view)) => Seen::Cluster(view.name.clone()),
+        Ok(Outcome::LossAccepted { vnodes }) => Seen::LossAccepted(*vnodes),
         Ok(Outcome::InSession(inside)) => seen(&Ok((*inside.outcome).clone())),
     }
 }

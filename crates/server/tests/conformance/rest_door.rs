@@ -106,6 +106,12 @@ pub(super) async fn run(at: std::net::SocketAddr, request: &Request, json: bool)
         }
         Request::ListTables => ask(at, "GET", "/v1/tables", &[], b"").await,
         Request::Cluster => ask(at, "GET", "/v1/cluster", &[], b"").await,
+        Request::AcceptLoss(accept) => {
+            let vnodes: Vec<u32> = accept.vnodes.iter().map(|vnode| vnode.0).collect();
+            let AcceptLoss { node, keyspace, .. } = accept;
+            let body = json!({ "node": node, "keyspace": keyspace, "vnodes": vnodes });
+            ask(at, "POST", "/v1/repair/accept-loss", &[], body.to_string().as_bytes()).await
+        }
         Request::InSession(_) => panic!("sessions have a list of their own"),
     }
 }
@@ -199,6 +205,9 @@ pub(super) fn read(request: &Request, answer: &Answer) -> Seen {
         (Request::ListTables, 200) => {
             let tables = answer.json()["tables"].as_array().unwrap().len();
             Seen::Tables { keyspaces: 1, tables }
+        }
+        (Request::AcceptLoss(_), 200) => {
+            Seen::LossAccepted(answer.json()["vnodes"].as_u64().unwrap())
         }
         (Request::Cluster, 200) => {
             Seen::Cluster(answer.json()["name"].as_str().unwrap().to_owned())

@@ -1,7 +1,7 @@
 //! Requests about keyspaces, tables and the cluster, both ways.
 
-use meridian_service::{CreateKeyspace, CreateTable, Request, RequestError};
-use meridian_types::{Compaction, Compression, ConflictPolicy, TableOptions};
+use meridian_service::{AcceptLoss, CreateKeyspace, CreateTable, Request, RequestError};
+use meridian_types::{Compaction, Compression, ConflictPolicy, TableOptions, VnodeId};
 
 use super::request::{Defaults, IntoRequest, invalid, table};
 use crate::v1;
@@ -17,6 +17,20 @@ impl IntoRequest for v1::CreateKeyspaceRequest {
             replication: self.replication.into_iter().map(replicas).collect::<Result<_, _>>()?,
             if_not_exists: self.if_not_exists,
         }))
+    }
+}
+
+impl IntoRequest for v1::AcceptLossRequest {
+    fn into_request(self, _: &Defaults) -> Result<Request, RequestError> {
+        let vnodes = self.vnodes.into_iter().map(VnodeId).collect();
+        Ok(Request::AcceptLoss(AcceptLoss { node: self.node, keyspace: self.keyspace, vnodes }))
+    }
+}
+
+impl From<AcceptLoss> for v1::AcceptLossRequest {
+    fn from(accept: AcceptLoss) -> Self {
+        let AcceptLoss { node, keyspace, vnodes } = accept;
+        Self { node, keyspace, vnodes: vnodes.into_iter().map(|vnode| vnode.0).collect() }
     }
 }
 

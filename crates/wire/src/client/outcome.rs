@@ -53,6 +53,7 @@ answers! {
         tables: tables.into_iter().map(Into::into).collect(),
     }, ListTablesResponse, "tables";
     Outcome::Cluster(view) => view.into(), ClusterView, "cluster";
+    Outcome::LossAccepted { vnodes } => Self { vnodes }, AcceptLossResponse, "accepted loss";
 }
 
 impl From<ReadValue> for v1::Value {
@@ -346,6 +347,7 @@ impl From<NodeView> for v1::NodeView {
             incarnation: node.incarnation.map(|incarnation| incarnation.0),
             hints: node.hints,
             differing_vnodes: node.differing_vnodes,
+            unsound_vnodes: node.unsound_vnodes,
         }
     }
 }
@@ -361,6 +363,7 @@ impl From<v1::NodeView> for NodeView {
             incarnation: node.incarnation.map(Incarnation),
             hints: node.hints,
             differing_vnodes: node.differing_vnodes,
+            unsound_vnodes: node.unsound_vnodes,
         }
     }
 }

@@ -347,6 +347,7 @@ fn admin_outcomes_come_back() {
         incarnation: Some(Incarnation(u64::MAX)),
         hints: 4,
         differing_vnodes: 5,
+        unsound_vnodes: 5,
     };
     let view = ClusterView {
         name: "test".into(),

@@ -31,6 +31,7 @@ impl From<Request> for v1::ClientRequest {
             }
             Request::ListTables => Asked::ListTables(v1::ListTablesRequest {}),
             Request::Cluster => Asked::Cluster(v1::ClusterRequest {}),
+            Request::AcceptLoss(accept) => Asked::AcceptLoss(accept.into()),
             Request::InSession(InSession { tokens, request }) => {
                 let request = Some(Box::new((*request).into()));
                 Asked::InSession(Box::new(v1::SessionRequest { tokens, request }))
@@ -59,6 +60,7 @@ impl TryFrom<v1::ClientRequest> for Request {
             Asked::DescribeTable(describe) => describe.into_request(&DEFAULTS),
             Asked::ListTables(list) => list.into_request(&DEFAULTS),
             Asked::Cluster(cluster) => cluster.into_request(&DEFAULTS),
+            Asked::AcceptLoss(accept) => accept.into_request(&DEFAULTS),
         };
         request
             .map_err(|why| WireFault::Invalid { field: "client's request", why: why.to_string() })
@@ -89,6 +91,9 @@ impl From<Result<Outcome, RequestError>> for v1::ClientOutcome {
             Ok(Outcome::Page(page)) => Said::Page(page.into()),
             Ok(Outcome::Replicas(rows)) => Said::Replicas(rows.into()),
             Ok(Outcome::Created { new }) => Said::Created(v1::CreatedResponse { new }),
+            Ok(Outcome::LossAccepted { vnodes }) => {
+                Said::LossAccepted(v1::AcceptLossResponse { vnodes })
+            }
             Ok(Outcome::Table(view)) => Said::Table(view.into()),
             Ok(Outcome::Tables { keyspaces, tables }) => Said::Tables(v1::ListTablesResponse {
                 keyspaces: keyspaces.into_iter().map(Into::into).collect(),
@@ -122,6 +127,7 @@ fn result_of(outcome: Said) -> Result<Result<Outcome, RequestError>, Malformed> 
         Said::Page(page) => Outcome::Page(page.into()),
         Said::Replicas(rows) => Outcome::Replicas(rows.try_into()?),
         Said::Created(created) => Outcome::Created { new: created.new },
+        Said::LossAccepted(accepted) => Outcome::LossAccepted { vnodes: accepted.vnodes },
         Said::Table(view) => Outcome::Table(view.try_into()?),
         Said::Tables(tables) => tables.try_into()?,
         Said::InSession(inside) => {
