@@ -85,6 +85,7 @@ mod merge;
 mod metadata;
 mod options;
 mod passing;
+mod recent;
 mod records;
 mod reservations;
 mod stamps;

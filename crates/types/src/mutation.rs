@@ -58,6 +58,8 @@ pub enum Mutation {
     JoinClockOfHalfPull,
     /// A vnode whose rows are not all there begins with an empty clock (rule 10).
     KeepClockOfLostTables,
+    /// The clock that a pull joins is that of its first page (rule 7).
+    JoinClockOfTheEnd,
     /// At a local level the replicas of other datacenters do not count.
     LocalCountsRemote,
     /// What differs is pulled.
@@ -84,6 +86,8 @@ pub enum Mutation {
     ServeAfterUnclean,
     /// A session has seen what it wrote.
     SessionWithoutWrites,
+    /// A pull brings the rows that have a context, whatever their dots (rule 7).
+    SkipContextRows,
     /// What is planned to go wrong does (the simulator's own rule).
     SkipFaults,
     /// That a vnode begins anew is durable before its clock is gone (rule 10).

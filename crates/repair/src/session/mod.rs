@@ -259,7 +259,7 @@ impl PullSession {
         if next.is_some() && next <= after {
             return self.end(Err(PullError::NoProgress { page: self.done.pages }), out);
         }
-        if self.first.is_none() {
+        if self.first.is_none() || broken(Mutation::JoinClockOfTheEnd) {
             self.first = Some((clock.clone(), standing));
         }
         let full = self.options.kind == PullKind::Full;

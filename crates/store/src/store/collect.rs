@@ -220,6 +220,10 @@ impl Inner {
             batch.put(&table.tree, key, after.to_bytes());
         }
         self.write_in(&mut vnode, batch, Carried::default())?;
+        if policy == ConflictPolicy::Siblings {
+            let has_context = !after.context().is_empty();
+            self.recent.stored(vnode.id(), table.def.id, key, has_context);
+        }
         done.entries += dead.len() as u64;
         done.rows += u64::from(after.is_empty());
         self.counters.forgotten_entries.add_many(dead.len() as u64);

@@ -126,6 +126,7 @@ impl Inner {
         let stamps = other.entries().iter().map(|entry| entry.stamp);
         let carried = stamps.clone().map(|stamp| self.stamps.follow(stamp)).reduce(Carried::max);
         let commit = self.write_in(&mut vnode, batch, carried.unwrap_or_default())?;
+        self.note_stored(vnode.id(), place, &news, Some(!after.context().is_empty()));
         stamps.for_each(|stamp| vnode.raise(stamp));
         self.counters.joined.add();
         if has_dots {

@@ -23,6 +23,7 @@ use crate::identity::Life;
 use crate::key::{self, StoredKey};
 use crate::merge::SharedPolicy;
 use crate::metadata::Metadata;
+use crate::recent::Recent;
 use crate::reservations::Reservations;
 use crate::stamps::{Carried, Stamps};
 use crate::vnodes::Vnodes;
@@ -91,6 +92,7 @@ struct Inner {
     floor: Hlc,
     stamps: Stamps,
     write_ids: WriteIds,
+    recent: Recent,
     reservations: Reservations,
     told: Mutex<evidence::Told>,
     /// Lives of this node that have ended and that others may have writes of.

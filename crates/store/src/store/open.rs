@@ -171,6 +171,7 @@ impl Start<'_> {
             ended: ended_lives(&found, last, life),
             promised_before: found.promised,
             write_ids: WriteIds::new(options.write_id_table_bytes, options.write_id_ttl_ms),
+            recent: Recent::new(),
             actor: Actor { node: self.actor_node, incarnation: life.incarnation },
             view: ArcSwap::from_pointee(View {
                 catalog: Arc::default(),

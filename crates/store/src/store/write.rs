@@ -213,6 +213,7 @@ impl Inner {
             clock.insert(dot);
             clock
         });
+        let mut has_context = None;
         match &after {
             Some(clock) if !is_blind => {
                 self.counters.applied.add();
@@ -223,6 +224,7 @@ impl Inner {
                 row.apply(place.table.policy(), delta.clone());
                 row.strip(clock);
                 vnode.forgetting.note(&row);
+                has_context = Some(!row.context().is_empty());
                 put_stored(&mut batch, &place.table.tree, &place.key, &row);
             }
             _ => {
@@ -242,6 +244,7 @@ impl Inner {
             }
         }
         let commit = self.write_in(vnode, batch, carried)?;
+        self.note_stored(vnode.id(), place, &[dot].into_iter().collect(), has_context);
         vnode.clock_stored(whole_clock);
         vnode.raise(delta.entry.stamp);
         match after {
@@ -249,6 +252,24 @@ impl Inner {
             None => vnode.insert(dot),
         }
         Ok(commit)
+    }
+
+    /// Notes for those who pull that a row was stored: with new dots, and whole with a context or
+    /// without one. To be called under the vnode's lock.
+    pub(super) fn note_stored(
+        &self,
+        vnode: (KeyspaceId, VnodeId),
+        place: &Place,
+        dots: &DotSet,
+        has_context: Option<bool>,
+    ) {
+        let table = place.table.def.id;
+        self.recent.applied(vnode, dots, table, &place.key);
+        if let Some(has_context) = has_context
+            && place.table.policy() == ConflictPolicy::Siblings
+        {
+            self.recent.stored(vnode, table, &place.key, has_context);
+        }
     }
 
     /// Stores a delta without looking at its row.
@@ -290,7 +311,9 @@ impl Inner {
     ) -> Result<Commit, StoreError> {
         if vnode.is_unrecorded() {
             let state = vnode.state(self.actor.incarnation);
-            return self.write_state(vnode, batch, carried, state);
+            let commit = self.write_state(vnode, batch, carried, state)?;
+            self.recent.begun(vnode.id());
+            return Ok(commit);
         }
         let commit = self.write(batch, carried)?;
         vnode.written(commit);

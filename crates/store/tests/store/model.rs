@@ -349,7 +349,8 @@ impl World {
         let is_news = |at: &At| {
             let mut row = source.row(*at);
             row.strip(theirs);
-            vnode_of(*at) == vnode && row.is_news_to(mine)
+            let is_news = !theirs.is_covered_by(mine) && row.is_news_to(mine);
+            vnode_of(*at) == vnode && is_news
         };
         let news: Vec<At> = rows().filter(is_news).collect();
         let sent: Vec<At> = pulled.rows.iter().map(place).collect();

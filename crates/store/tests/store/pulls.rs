@@ -1,5 +1,6 @@
 //! Pull, read repair, and what they bring.
 
+use meridian_crdt::VnodeClock;
 use meridian_store::{PULL_ROWS_EXAMINED, VnodePage};
 use meridian_types::{KeyspaceId, VnodeId};
 
@@ -31,6 +32,41 @@ pub(crate) struct Pulled {
     pub(crate) clock: bool,
 }
 
+/// All rows that a puller with this clock is sent, by what is known or by a scan.
+fn sent(
+    from: &Store,
+    vnode: VnodeId,
+    puller: &VnodeClock,
+    scan: bool,
+    bytes: usize,
+) -> Vec<(TableId, Bytes, Row)> {
+    let (mut after, mut sent) = (None, Vec::new());
+    loop {
+        let page = match scan {
+            true => from.scan_page(keyspace(), vnode, puller, after, bytes),
+            false => from.pull_page(keyspace(), vnode, puller, after, false, bytes),
+        };
+        let VnodePage { rows, next, .. } = page.unwrap();
+        sent.extend(rows);
+        after = next;
+        if after.is_none() {
+            return sent;
+        }
+    }
+}
+
+/// What is known of recent dots and of rows with a context changes nothing in what is sent.
+fn assert_known_is_scanned(from: &Store, vnode: VnodeId, puller: &VnodeClock, bytes: usize) {
+    let known = sent(from, vnode, puller, false, bytes);
+    if from.clock(keyspace(), vnode).is_covered_by(puller) {
+        return assert_eq!(known, []);
+    }
+    // Twice: a scan may be what makes it known.
+    for known in [known, sent(from, vnode, puller, false, bytes)] {
+        assert_eq!(known, sent(from, vnode, puller, true, bytes), "{vnode}");
+    }
+}
+
 /// Pulls one vnode, as the repair sessions do.
 pub(crate) fn pull_vnode(
     to: &Store,
@@ -43,6 +79,7 @@ pub(crate) fn pull_vnode(
     let mut first = None;
     let mut pulled = Pulled::default();
     let mine = to.clock(keyspace(), vnode);
+    assert_known_is_scanned(from, vnode, &mine, bytes);
     for number in 0.. {
         if extent == Extent::Pages(number) {
             return pulled;
@@ -147,12 +184,69 @@ fn a_page_that_finds_little_ends_after_bounded_work() {
         rows += usize::from(node.row("ks.lww", &key.to_string()).vnode == VnodeId(0));
     }
     let all = node.store.clock(keyspace(), VnodeId(0));
-    let page =
-        |after| node.store.pull_page(keyspace(), VnodeId(0), &all, after, false, 1 << 20).unwrap();
+    let page = |after| node.store.scan_page(keyspace(), VnodeId(0), &all, after, 1 << 20).unwrap();
     let first = page(None);
     assert!(first.rows.is_empty() && first.next.is_some());
     let second = page(first.next);
     assert!(second.rows.is_empty() && second.next.is_none());
+}
+
+#[test]
+fn few_missing_dots_are_looked_up_and_nothing_is_looked_at_where_none_are_missing() {
+    let node = Node::new(1);
+    let puts = |from: usize, to: usize| {
+        for n in from..to {
+            node.put("ks.siblings", &n.to_string(), "x", WriteContext::None);
+        }
+    };
+    puts(0, 1_000);
+    let vnode = VnodeId(0);
+    let before = node.store.clock(keyspace(), vnode);
+    puts(1_000, 1_010);
+    let page = |node: &Node, clock: &VnodeClock| {
+        node.store.pull_page(keyspace(), vnode, clock, None, false, 1 << 20).unwrap()
+    };
+    let few = page(&node, &before);
+    assert!(few.rows.len() <= 10 && few.rows_examined == few.rows.len(), "{}", few.rows_examined);
+    let none = page(&node, &node.store.clock(keyspace(), vnode));
+    assert_eq!((none.rows.len(), none.rows_examined, none.next), (0, 0, None));
+    // After a start nothing is known: a scan finds the same.
+    let node = node.restarted(9);
+    let scanned = page(&node, &before);
+    assert_eq!(scanned.rows, few.rows);
+    assert!(scanned.rows_examined > 400, "{}", scanned.rows_examined);
+    // That scan has seen which rows have a context: what is written from now on is looked up.
+    let before = node.store.clock(keyspace(), vnode);
+    for n in 0..10 {
+        node.put("ks.siblings", &n.to_string(), "y", WriteContext::None);
+    }
+    let few = page(&node, &before);
+    assert!(few.rows_examined <= 10 && !few.rows.is_empty(), "{}", few.rows_examined);
+}
+
+#[test]
+fn a_row_with_a_context_is_sent_beside_those_that_are_missing() {
+    let (a, b, c) = (Node::new(1), Node::new(2), Node::new(3));
+    let row = a.row("ks.siblings", "k");
+    let old = a.put("ks.siblings", "k", "old", WriteContext::None);
+    pull(&b, &a);
+    let new = b.put("ks.siblings", "k", "new", WriteContext::WhatIsHere);
+    // `c` has the second write alone: its row remembers the first, which its clock does not name.
+    c.store.apply(&row, &new.delta, None, NOW).unwrap();
+    let puller = VnodeClock::clone(&c.store.clock(keyspace(), row.vnode));
+    let other = (0..)
+        .map(|n| format!("other {n}"))
+        .find(|key| c.row("ks.siblings", key).vnode == row.vnode)
+        .unwrap();
+    c.put("ks.siblings", &other, "x", WriteContext::None);
+    let page = c.store.pull_page(keyspace(), row.vnode, &puller, None, false, 1 << 20).unwrap();
+    let mut keys: Vec<_> = page.rows.iter().map(|(_, key, _)| key.clone()).collect();
+    keys.sort();
+    assert_eq!(keys, [row.key.clone(), Bytes::from(other)]);
+    assert_eq!(page.rows_examined, 2);
+    // It is listed until its context is covered by the clock's base.
+    c.store.apply(&row, &old.delta, None, NOW).unwrap();
+    pull(&c, &a);
 }
 
 #[test]
@@ -161,7 +255,7 @@ fn a_position_from_nowhere_never_leads_out_of_the_vnode() {
     for n in 0..100 {
         node.put("ks.lww", &n.to_string(), "x", WriteContext::None);
     }
-    let empty = meridian_crdt::VnodeClock::default();
+    let empty = VnodeClock::default();
     for vnode in [VnodeId(0), VnodeId(1)] {
         for at in [&b""[..], b"\0", b"\x7f\xff", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"x"] {
             for id in [TableId(0), table("ks.lww"), TableId(u32::MAX)] {
