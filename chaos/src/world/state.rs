@@ -95,7 +95,8 @@ impl World {
         for keyspace in up.node.store().catalog().keyspaces() {
             let (node, keyspace) = (info.name.clone(), keyspace.name.clone());
             let accept = Request::AcceptLoss(AcceptLoss { node, keyspace, vnodes: Vec::new() });
-            let context = CallContext { id: RequestId::from_bytes([0; 16]), timeout: OPERATOR_WAITS };
+            let context =
+                CallContext { id: RequestId::from_bytes([0; 16]), timeout: OPERATOR_WAITS };
             let node = Arc::clone(&up.node);
             self.executor.spawn(owner, async move {
                 // What it did not do is asked for again at the next look.

@@ -121,6 +121,10 @@ impl Inner {
             let pending = hints.get(&peer.id).copied().unwrap_or(0);
             peer.metrics.hints_pending.set(gauge(pending));
             peer.metrics.differing_vnodes.set(gauge(peer.differing()));
+            let lag = self.lags.of(peer.id, self.host.wall());
+            peer.metrics.clock_behind.set(gauge(lag.behind));
+            peer.metrics.clock_behind_time.set(gauge(lag.behind_ms));
+            peer.metrics.clock_lag.set(gauge(lag.ahead));
             peer.metrics.link_up.set(i64::from(self.is_alive(peer.id)));
         }
         self.show_links();

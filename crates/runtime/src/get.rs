@@ -291,7 +291,14 @@ impl Inner {
         version: Row,
         coverage: Context,
     ) -> Option<GetEvent> {
-        self.metrics.repairs().blocking.inc();
+        if !get.machine.is_done() {
+            self.metrics.repairs().blocking.inc();
+        } else if self.repair_budget.take(self.host.now()) {
+            self.metrics.repairs().background.inc();
+        } else {
+            self.metrics.repairs().given_up.inc();
+            return None;
+        }
         if to == self.id {
             return self.repair_here(call, target, &version, &coverage);
         }

@@ -31,10 +31,13 @@ use crate::host::{GivenUp, Host, Network};
 use crate::in_flight::InFlight;
 use crate::intents::IntentCalls;
 use crate::kept::MAX_KEPT_REQUESTS;
+use crate::lag::Lags;
 use crate::options::NodeOptions;
+use crate::pace::Pace;
 use crate::parts::Parts;
 use crate::peer::{MAX_BLOCKING, MAX_HANDED, PeerDoor};
 use crate::peers::Peers;
+use crate::repair_budget::RepairBudget;
 use crate::shares::Shares;
 use crate::superseded::PeerClocks;
 use crate::tasks::Tasks;
@@ -67,6 +70,9 @@ pub(crate) struct Inner {
     pub(crate) shares: Shares,
     /// Bytes that requests have brought from other nodes.
     pub(crate) foreground_bytes: AtomicU64,
+    pub(crate) lags: Lags,
+    pub(crate) pace: Pace,
+    pub(crate) repair_budget: RepairBudget,
     pub(crate) token_key: TokenKey,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) blocking: Arc<Semaphore>,
@@ -138,6 +144,9 @@ impl Node {
             hint_credit: HintCredit::new(),
             shares: Shares::default(),
             foreground_bytes: AtomicU64::new(0),
+            lags: Lags::default(),
+            pace: Pace::default(),
+            repair_budget: RepairBudget::new(host.now()),
             token_key: TokenKey::derive(&options.secret),
             metrics,
             blocking: Arc::new(Semaphore::new(MAX_BLOCKING)),

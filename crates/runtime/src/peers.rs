@@ -127,27 +127,15 @@ impl Peers {
     }
 
     /// Clocks were compared with a peer's.
-    pub(crate) fn compared(&self, id: NodeId, same: bool) {
+    pub(crate) fn compared(&self, id: NodeId) {
         let Some(peer) = self.get(id) else { return };
         peer.metrics.anti_entropy_rounds.inc();
-        if same {
-            peer.metrics.clock_behind.set(0);
-            peer.metrics.clock_lag.set(0);
-        }
     }
 
     /// A comparison or a pull broke off.
     pub(crate) fn exchange_failed(&self, id: NodeId) {
         if let Some(peer) = self.get(id) {
             peer.metrics.anti_entropy_failures.inc();
-        }
-    }
-
-    /// Dots of one vnode that the peer has and this node lacks, and the other way round.
-    pub(crate) fn lag(&self, id: NodeId, behind: u64, ahead: u64) {
-        if let Some(peer) = self.get(id) {
-            peer.metrics.clock_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));
-            peer.metrics.clock_lag.set(i64::try_from(ahead).unwrap_or(i64::MAX));
         }
     }
 

@@ -199,4 +199,8 @@ pub struct NodeView {
     pub differing_vnodes: u64,
     /// Vnodes that it may have lost something of, and does not answer every read of.
     pub unsound_vnodes: u64,
+    /// Writes that it has and the answering node lacked at the last exchange.
+    pub behind_dots: u64,
+    /// How old the oldest of these was written, in milliseconds.
+    pub behind_ms: u64,
 }

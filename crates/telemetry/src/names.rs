@@ -41,6 +41,10 @@ pub(crate) const CLOCK_BEHIND: Named = (
     "clock_behind_dots",
     "Writes that the peer knows of and this node lacked at the last exchange of clocks",
 );
+pub(crate) const CLOCK_BEHIND_TIME: Named = (
+    "clock_behind_milliseconds",
+    "Age of the oldest write that the peer has and this node lacked at the last exchange of clocks",
+);
 pub(crate) const DIFFERING_VNODES: Named =
     ("differing_vnodes", "Vnodes whose clocks differed at the last exchange");
 pub(crate) const ANTI_ENTROPY_ROUNDS: Named =

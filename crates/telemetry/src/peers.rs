@@ -84,6 +84,8 @@ peers! {
     clock_lag: Gauges n::CLOCK_LAG;
     /// Dots that the peer has and this node lacked at the last exchange.
     clock_behind: Gauges n::CLOCK_BEHIND;
+    /// Age of the oldest of these, in milliseconds.
+    clock_behind_time: Gauges n::CLOCK_BEHIND_TIME;
     /// Vnodes whose clocks differed at the last exchange.
     differing_vnodes: Gauges n::DIFFERING_VNODES;
     /// Exchanges of clocks that came to their end.

@@ -120,6 +120,8 @@ pub struct RepairMetrics {
     pub blocking: Counter,
     /// Replicas that were repaired after the answer.
     pub background: Counter,
+    /// Replicas that were not repaired after the answer, because too many were.
+    pub given_up: Counter,
     /// Reads whose replicas' digests differed.
     pub digest_mismatches: Counter,
 }
@@ -139,6 +141,7 @@ impl RepairMetrics {
         Self {
             blocking: of("blocking"),
             background: of("background"),
+            given_up: of("given_up"),
             digest_mismatches: mismatches,
         }
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clap::Args;
-use meridian_service::{ClusterView, Get, Outcome, ReplicaRow, Request};
+use meridian_service::{ClusterView, Get, NodeView, Outcome, ReplicaRow, Request};
 use meridian_types::TableName;
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ pub(super) async fn status(args: &StatusArgs, output: Output) -> Result<(), Fail
         return output.line(view_json(&view));
     }
     let mut rows =
-        table(["node", "dc", "rack", "alive", "hints for it", "vnodes that differ", "rebuilding"]);
+        table(["node", "dc", "rack", "alive", "hints for it", "differ", "behind it", "rebuilding"]);
     for node in &view.nodes {
         let me = if node.id == view.answered_by { " (answers)" } else { "" };
         rows.add_row([
@@ -49,6 +49,7 @@ pub(super) async fn status(args: &StatusArgs, output: Output) -> Result<(), Fail
             if node.alive { "yes" } else { "NO" }.to_owned(),
             node.hints.to_string(),
             node.differing_vnodes.to_string(),
+            lag(node),
             node.unsound_vnodes.to_string(),
         ]);
     }
@@ -60,6 +61,14 @@ pub(super) async fn status(args: &StatusArgs, output: Output) -> Result<(), Fail
         view.nodes.len(),
         view.default_consistency
     ))
+}
+
+/// What the answering node lacks of what another one has.
+fn lag(node: &NodeView) -> String {
+    match node.behind_dots {
+        0 => String::new(),
+        writes => format!("{writes} writes, {} ms", node.behind_ms),
+    }
 }
 
 fn view_json(view: &ClusterView) -> Value {
@@ -74,6 +83,8 @@ fn view_json(view: &ClusterView) -> Value {
             "hints": node.hints,
             "differing_vnodes": node.differing_vnodes,
             "unsound_vnodes": node.unsound_vnodes,
+            "behind_dots": node.behind_dots,
+            "behind_ms": node.behind_ms,
         })
     });
     json!({

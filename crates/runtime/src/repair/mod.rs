@@ -41,7 +41,8 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
                     Some(compared) => {
                         let (digest, differing) = (compared.digest, compared.differing());
                         inner.peers.said_of_itself(peer, keyspace, &compared.unsound);
-                        inner.peers.compared(peer, differing.is_empty());
+                        inner.peers.compared(peer);
+                        inner.lags.compared(peer, keyspace, &differing);
                         AntiEntropyEvent::Compared { peer, keyspace, digest, differing }
                     }
                     None => {

@@ -21,6 +21,7 @@ use super::PAGE_BYTES;
 use crate::exchange::Lost;
 use crate::host::GivenUp;
 use crate::node::Inner;
+use crate::pace::{FAR_BYTES_A_SECOND, NEAR_BYTES_A_SECOND};
 
 /// How long a pull waits for one page.
 const PAGE_TIMEOUT_MS: u64 = 10_000;
@@ -42,13 +43,18 @@ pub(super) async fn pull_many(
         let vnodes = left.iter().map(|(vnode, clock)| (*vnode, clock.clone())).collect();
         let request = PullMany { keyspace, vnodes, max_bytes: PAGE_BYTES };
         let body = PeerBody::Repair(RepairRequest::PullMany(request));
+        inner.wait_turn(peer).await;
         let answer = inner.ask(peer, Class::Background, None, body, PAGE_TIMEOUT_MS).await;
         let PulledPages { covered, pages } = told(answer)?;
-        left.retain(|vnode, _| !covered.contains(vnode));
+        for vnode in covered {
+            left.remove(&vnode);
+            inner.lags.brought(peer, (keyspace, vnode));
+        }
         for (vnode, page) in pages {
             if let Some(own) = left.remove(&vnode) {
-                inner.note_lag(peer, &page, &own);
+                inner.note_page(peer, (keyspace, vnode), &page, &own);
                 let pulled = go_on(inner, peer, keyspace, vnode, (own, page)).await?;
+                inner.lags.brought(peer, (keyspace, vnode));
                 inner.peers.pulled(peer, pulled.rows);
             }
         }
@@ -144,11 +150,12 @@ async fn run(
 }
 
 async fn ask_page(inner: &Arc<Inner>, peer: NodeId, request: PullRequest) -> PullEvent {
-    let own = request.clock.clone();
+    let (place, own) = ((request.keyspace, request.vnode), request.clock.clone());
     let body = PeerBody::Repair(RepairRequest::Pull(request));
+    inner.wait_turn(peer).await;
     match inner.ask(peer, Class::Background, None, body, PAGE_TIMEOUT_MS).await {
         Ok(PeerBody::RepairReply(RepairReply::Page(page))) => {
-            inner.note_lag(peer, &page, &own);
+            inner.note_page(peer, place, &page, &own);
             PullEvent::PageArrived(page)
         }
         Ok(PeerBody::RepairReply(RepairReply::Refused(why))) => PullEvent::Refused(why),
@@ -176,8 +183,32 @@ fn joined_event(joined: Result<Result<(), String>, GivenUp>) -> PullEvent {
 }
 
 impl Inner {
-    fn note_lag(&self, peer: NodeId, page: &PullPage, own: &VnodeClock) {
-        self.peers.lag(peer, page.clock.beyond(own).len(), own.beyond(&page.clock).len());
+    /// Waits until what came from a peer is paid for.
+    async fn wait_turn(&self, peer: NodeId) {
+        let pause = self.pace.pause(peer, self.host.now());
+        if pause > 0 {
+            self.host.pause(pause).await;
+        }
+    }
+
+    /// A page came: what it cost, and what was missing.
+    fn note_page(
+        &self,
+        peer: NodeId,
+        place: (KeyspaceId, VnodeId),
+        page: &PullPage,
+        own: &VnodeClock,
+    ) {
+        let is_near = self.topology.node(peer).is_some_and(|node| node.dc == self.dc);
+        let rate = if is_near { NEAR_BYTES_A_SECOND } else { FAR_BYTES_A_SECOND };
+        self.pace.came(peer, bytes_of(&page.rows), rate, self.host.now());
+        let (behind, ahead) = (page.clock.beyond(own).len(), own.beyond(&page.clock).len());
+        self.lags.seen(peer, place, behind, ahead);
+        let entries = page.rows.iter().flat_map(|row| row.row.entries());
+        let missing = entries.filter(|entry| !own.contains(entry.dot));
+        if let Some(oldest) = missing.map(|entry| entry.stamp.millis()).min() {
+            self.lags.saw_row(peer, place, oldest);
+        }
     }
 
     /// A page of a full pull: what is here and not there goes where the peer has seen it.

@@ -76,6 +76,7 @@ impl Inner {
         self.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(asked)));
         if same {
             self.peer_has(peer, keyspace, held);
+            self.lags.compared(peer, keyspace, &[]);
             return RepairReply::Same { unsound };
         }
         RepairReply::Differs { digests, unsound }
@@ -95,7 +96,10 @@ impl Inner {
     fn note_behind(&self, peer: NodeId, request: &PullMany) {
         let PullMany { keyspace, vnodes, .. } = request;
         let lacks = |(vnode, theirs): &&(VnodeId, VnodeClock)| {
-            !theirs.is_covered_by(&self.store.clock(*keyspace, *vnode))
+            let own = self.store.clock(*keyspace, *vnode);
+            let (behind, ahead) = (theirs.beyond(&own).len(), own.beyond(theirs).len());
+            self.lags.seen(peer, (*keyspace, *vnode), behind, ahead);
+            behind > 0
         };
         let vnodes: Vec<_> = vnodes.iter().filter(lacks).map(|(vnode, _)| *vnode).collect();
         if !vnodes.is_empty() {

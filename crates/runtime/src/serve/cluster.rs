@@ -9,6 +9,8 @@ impl Inner {
         let hints = self.hints.counts();
         let datacenters = self.topology.dcs().iter();
         let lost = self.outlook.load().vnodes as u64;
+        let wall = self.host.wall();
+        let lag = |node| self.lags.of(node, wall);
         let nodes = self.topology.nodes().iter().map(|node| NodeView {
             id: node.id,
             name: node.name.clone(),
@@ -19,6 +21,8 @@ impl Inner {
             hints: hints.get(&node.id).copied().unwrap_or(0),
             differing_vnodes: self.peers.get(node.id).map_or(0, |peer| peer.differing()),
             unsound_vnodes: self.peers.get(node.id).map_or(lost, |peer| peer.unsound()),
+            behind_dots: lag(node.id).behind,
+            behind_ms: lag(node.id).behind_ms,
         });
         Outcome::Cluster(ClusterView {
             name: self.options.cluster.clone(),

@@ -120,6 +120,8 @@ struct JsonNode {
     hints: u64,
     differing_vnodes: u64,
     unsound_vnodes: u64,
+    behind_dots: u64,
+    behind_ms: u64,
 }
 
 impl From<NodeView> for JsonNode {
@@ -135,6 +137,8 @@ impl From<NodeView> for JsonNode {
             hints: node.hints,
             differing_vnodes: node.differing_vnodes,
             unsound_vnodes: node.unsound_vnodes,
+            behind_dots: node.behind_dots,
+            behind_ms: node.behind_ms,
         }
     }
 }

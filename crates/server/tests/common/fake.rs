@@ -254,6 +254,8 @@ impl Fake {
                 hints: 0,
                 differing_vnodes: 0,
                 unsound_vnodes: 0,
+                behind_dots: 0,
+                behind_ms: 0,
             }],
         })
     }

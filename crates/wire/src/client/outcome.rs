@@ -348,6 +348,8 @@ impl From<NodeView> for v1::NodeView {
             hints: node.hints,
             differing_vnodes: node.differing_vnodes,
             unsound_vnodes: node.unsound_vnodes,
+            behind_dots: node.behind_dots,
+            behind_ms: node.behind_ms,
         }
     }
 }
@@ -364,6 +366,8 @@ impl From<v1::NodeView> for NodeView {
             hints: node.hints,
             differing_vnodes: node.differing_vnodes,
             unsound_vnodes: node.unsound_vnodes,
+            behind_dots: node.behind_dots,
+            behind_ms: node.behind_ms,
         }
     }
 }

@@ -348,6 +348,8 @@ fn admin_outcomes_come_back() {
         hints: 4,
         differing_vnodes: 5,
         unsound_vnodes: 5,
+        behind_dots: 6,
+        behind_ms: 7,
     };
     let view = ClusterView {
         name: "test".into(),
