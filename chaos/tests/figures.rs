@@ -29,3 +29,10 @@ fn a_datacenter_comes_back_and_hints_are_delivered() {
     assert!(get(&figure, "hints at its return") > 50.0, "{figure:#?}");
     assert!(get(&figure, "hints a second") > 0.0, "{figure:#?}");
 }
+
+#[test]
+fn what_needs_many_pages_costs_no_more() {
+    let figure = figures::recovery(6_000, 5_000).unwrap();
+    assert!(get(&figure, "bytes of the ideal") <= 1.5, "{figure:#?}");
+    assert!(get(&figure, "messages of the ideal") <= 0.1, "{figure:#?}");
+}

@@ -317,6 +317,11 @@ impl Inner {
         self.topology.node(node).map_or("?", |info| &info.name)
     }
 
+    /// Whether a node is of the same datacenter.
+    pub(crate) fn is_near(&self, node: NodeId) -> bool {
+        self.topology.node(node).is_some_and(|node| node.dc == self.dc)
+    }
+
     pub(crate) fn dc_name_of(&self, node: NodeId) -> &str {
         let dc = self.topology.dc_of(node);
         dc.and_then(|dc| self.topology.dc_name(dc)).unwrap_or("?")

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_coordinator::message::{Refusal, ReplicaReply, ReplicaRequest};
+use meridian_repair::message::RepairReply;
 use meridian_service::{CallContext, Request};
 use meridian_store::Commit;
 use meridian_transport::{Class, Inbound, LinkState};
@@ -193,7 +194,16 @@ impl Inner {
 
     pub(crate) fn send_back(&self, asker: Asker, body: PeerBody) {
         let Asker { node, class, call, trace, deadline: _ } = asker;
-        if let Err(why) = self.send(node, class, encode(call, trace, body)) {
+        let message = PeerMessage { call, trace, deadline_ms: None, body };
+        let is_page = matches!(
+            message.body,
+            PeerBody::RepairReply(RepairReply::Page(_) | RepairReply::Pages(_))
+        );
+        let bytes = match is_page && !self.is_near(node) {
+            true => message.encode_squeezed(),
+            false => message.encode(),
+        };
+        if let Err(why) = self.send(node, class, bytes) {
             tracing::debug!(peer = %self.name_of(node), ?why, "an answer was not sent");
         }
     }

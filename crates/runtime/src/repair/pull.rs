@@ -199,8 +199,7 @@ impl Inner {
         page: &PullPage,
         own: &VnodeClock,
     ) {
-        let is_near = self.topology.node(peer).is_some_and(|node| node.dc == self.dc);
-        let rate = if is_near { NEAR_BYTES_A_SECOND } else { FAR_BYTES_A_SECOND };
+        let rate = if self.is_near(peer) { NEAR_BYTES_A_SECOND } else { FAR_BYTES_A_SECOND };
         self.pace.came(peer, bytes_of(&page.rows), rate, self.host.now());
         let (behind, ahead) = (page.clock.beyond(own).len(), own.beyond(&page.clock).len());
         self.lags.seen(peer, place, behind, ahead);

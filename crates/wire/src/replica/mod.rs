@@ -13,6 +13,7 @@ mod parts;
 mod repair;
 mod reply;
 mod request;
+mod squeezed;
 #[cfg(test)]
 mod tests;
 
@@ -156,14 +157,23 @@ impl PeerMessage {
         v1::PeerMessage { call, trace, deadline_ms, body: Some(body) }.encode_to_vec().into()
     }
 
+    /// The message's bytes, in fewer where that saves something: for what is large and crosses
+    /// between datacenters.
+    #[must_use]
+    pub fn encode_squeezed(&self) -> Bytes {
+        squeezed::squeeze(self.encode())
+    }
+
     /// Reads a message back.
     ///
     /// # Errors
     /// Bytes that are no message of this version; see [`WireError`].
     pub fn decode(bytes: Bytes) -> Result<Self, WireError> {
         let unread = |fault| WireError { asked: None, fault };
-        guard::check(&bytes).map_err(unread)?;
-        let mut message = v1::PeerMessage::decode(bytes).map_err(|fault| unread(fault.into()))?;
+        let mut message = read(bytes).map_err(unread)?;
+        if let Some(Body::Squeezed(squeezed)) = &message.body {
+            message = squeezed::unsqueeze(squeezed).and_then(read).map_err(unread)?;
+        }
         let said = message.body.take();
         let body = said.ok_or_else(|| unread(WireFault::Missing("body")))?;
         let asks = matches!(body, Body::Request(_) | Body::Repair(_) | Body::Catalog(_));
@@ -172,6 +182,11 @@ impl PeerMessage {
         let v1::PeerMessage { call, trace, deadline_ms, .. } = message;
         Ok(Self { call, trace: trace.map(Into::into), deadline_ms, body })
     }
+}
+
+fn read(bytes: Bytes) -> Result<v1::PeerMessage, WireFault> {
+    guard::check(&bytes)?;
+    Ok(v1::PeerMessage::decode(bytes)?)
 }
 
 impl TryFrom<Body> for PeerBody {
@@ -185,6 +200,10 @@ impl TryFrom<Body> for PeerBody {
             Body::RepairReply(reply) => Self::RepairReply(reply.try_into()?),
             Body::Catalog(message) => Self::Catalog(message.try_into()?),
             Body::CatalogReply(reply) => Self::CatalogReply(reply.try_into()?),
+            Body::Squeezed(_) => {
+                let why = "it is squeezed twice".to_owned();
+                return Err(WireFault::Invalid { field: "squeezed message", why });
+            }
         })
     }
 }

@@ -159,3 +159,41 @@ fn catalogs_have_equal_digests_if_they_are_equal() {
         catalog_digest(&strategies::a_catalog(2))
     );
 }
+
+#[test]
+fn a_squeezed_message_is_the_message() {
+    let value = Bytes::from(vec![7; 100_000]);
+    let message = strategies::a_write(Bytes::from_static(b"k"), value);
+    let squeezed = message.encode_squeezed();
+    assert!(squeezed.len() < 1_000, "{}", squeezed.len());
+    assert_eq!(PeerMessage::decode(squeezed), Ok(message));
+    // Small ones, and those that do not become smaller, are sent as they are.
+    let small = strategies::a_write(Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+    assert_eq!(small.encode_squeezed(), small.encode());
+}
+
+#[test]
+fn what_is_squeezed_wrongly_is_refused() {
+    let squeezed = |bytes, zstd: Vec<u8>| {
+        let squeezed = v1::Squeezed { bytes, zstd: zstd.into() };
+        let body = Some(Body::Squeezed(squeezed));
+        v1::PeerMessage { body, ..Default::default() }.encode_to_vec()
+    };
+    let frame = |plain: &[u8]| zstd::bulk::compress(plain, 1).unwrap();
+    let message = message_of_empty_rows(10);
+    let twice = squeezed(message.len() as u64, frame(&message));
+    for (bytes, frame) in [
+        (5, frame(&[0; 100])),
+        (100, frame(&[0; 5])),
+        (u64::MAX, frame(&[0; 5])),
+        (5, b"no frame".to_vec()),
+        (twice.len() as u64, frame(&twice)),
+    ] {
+        let fault = PeerMessage::decode(squeezed(bytes, frame).into()).unwrap_err().fault;
+        let field = "squeezed message";
+        assert!(matches!(&fault, WireFault::Invalid { field: f, .. } if *f == field), "{fault}");
+    }
+    let rows = message_of_empty_rows(MAX_PARTS);
+    let many = PeerMessage::decode(squeezed(rows.len() as u64, frame(&rows)).into());
+    assert_eq!(many.unwrap_err().fault, WireFault::TooManyParts);
+}
