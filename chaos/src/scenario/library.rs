@@ -3,7 +3,8 @@
 use super::{Scenario, ScenarioError};
 
 /// By name, in the order of the alphabet.
-const SHIPPED: [(&str, &str); 31] = [
+const SHIPPED: [(&str, &str); 32] = [
+    ("anti-entropy-alone", include_str!("../../scenarios/anti-entropy-alone.toml")),
     ("any-intents", include_str!("../../scenarios/any-intents.toml")),
     ("calm", include_str!("../../scenarios/calm.toml")),
     ("crash-always", include_str!("../../scenarios/crash-always.toml")),
