@@ -36,6 +36,7 @@ const SHIPPED: [(&str, &str); 32] = [
     ("several-damaged", include_str!("../../scenarios/several-damaged.toml")),
     ("slow-disk", include_str!("../../scenarios/slow-disk.toml")),
     ("slow-link-jitter", include_str!("../../scenarios/slow-link-jitter.toml")),
+    ("whole-cluster-restored", include_str!("../../scenarios/whole-cluster-restored.toml")),
 ];
 
 /// The names of the scenarios that are part of the program.
