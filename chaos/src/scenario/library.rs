@@ -3,7 +3,7 @@
 use super::{Scenario, ScenarioError};
 
 /// By name, in the order of the alphabet.
-const SHIPPED: [(&str, &str); 32] = [
+const SHIPPED: [(&str, &str); 33] = [
     ("anti-entropy-alone", include_str!("../../scenarios/anti-entropy-alone.toml")),
     ("any-intents", include_str!("../../scenarios/any-intents.toml")),
     ("calm", include_str!("../../scenarios/calm.toml")),
