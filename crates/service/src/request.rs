@@ -108,7 +108,8 @@ impl Request {
             | Self::CreateTable(_)
             | Self::DescribeTable(_)
             | Self::ListTables
-            | Self::Cluster => false,
+            | Self::Cluster
+            | Self::AcceptLoss(_) => false,
             Self::InSession(part) => part.request.is_of_data(),
             _ => true,
         }

@@ -143,9 +143,12 @@ impl Inner {
         session: Sessional<'_>,
     ) -> Result<PutOutcome, RequestError> {
         let Put { table: name, item, condition, consistency, with_context } = put;
-        let budget = Budget::new(context, self.host.now());
+        let mut context = *context;
         let before = if condition.is_some() || item.expiry == Expiry::Keep {
-            Some(self.value_before(context, &name, &item.key, consistency, session).await?)
+            let budget = Budget::new(&context, self.host.now());
+            let before = self.value_before(&context, &name, &item.key, consistency, session).await?;
+            context = budget.left(self.host.now());
+            Some(before)
         } else {
             None
         };
@@ -160,8 +163,7 @@ impl Inner {
         }
         let ResolvedWrite { key, mut write } = self.resolve(table, item, before.as_ref())?;
         write.must_win = session.is_some();
-        let left = budget.left(self.host.now());
-        let waiting = self.put_row(&left, table, key.clone(), write, consistency)?;
+        let waiting = self.put_row(&context, table, key.clone(), write, consistency)?;
         let written = waiting.written(consistency).await?;
         if let Some(session) = session {
             self.note_written(table, &key, written.done.dot, session);
