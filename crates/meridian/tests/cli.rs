@@ -51,3 +51,18 @@ fn the_reference_and_completions_are_printed() {
         assert!(!output.stdout.is_empty());
     }
 }
+
+/// What two runs in one process share (a seeded hasher, an address) would hide between them.
+#[test]
+fn a_seed_is_the_same_history_in_two_processes() {
+    let trace = |seed| {
+        let arguments = ["chaos", "sim", "--seeds", seed, "--until", "4s"];
+        let output = meridian(&arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.starts_with("trace ")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{text} {}", errors(&output)))
+    };
+    let first = trace("7");
+    assert_eq!(first, trace("7"));
+    assert_ne!(first, trace("8"));
+}
