@@ -28,10 +28,23 @@ const FULL: &str = aimed!("full");
 const LOCAL: &str = aimed!("local");
 const LOST: &str = aimed!("lost");
 const ORDER: &str = aimed!("order");
+const PAGES: &str = aimed!("pages");
 const PULLS: &str = aimed!("pulls");
 const RETRIES: &str = aimed!("retries");
 const SYNCED: &str = aimed!("synced");
 const TAIL: &str = aimed!("tail");
+
+/// Scenarios that the program ships are aimed too.
+macro_rules! shipped {
+    ($name:literal) => {
+        include_str!(concat!("../scenarios/", $name, ".toml"))
+    };
+}
+
+const AFTER_CRASH: &str = shipped!("read-after-crash");
+const AFTER_WIPE: &str = shipped!("read-after-wipe");
+const BEFORE_SYNC: &str = shipped!("read-before-sync");
+const GLOBAL: &str = shipped!("read-after-crash-global");
 
 fn judged(scenario: &Scenario, seed: u64) -> Verdict {
     let case = Case::whole(Arc::new(scenario.clone()), &scenario.name, seed);
@@ -75,19 +88,21 @@ macro_rules! caught {
 
 caught! {
     ack_before_settled: AckBeforeSettled in SYNCED within 5 by Acknowledged;
+    answer_unsynced: AnswerUnsynced in BEFORE_SYNC within 60 by Monotonic;
     apply_despite_row_context: ApplyDespiteRowContext in ORDER within 10 by Convergence;
     apply_despite_row_context_undeletes: ApplyDespiteRowContext in ORDER within 15 by Deletes;
     drop_tail_on_replay: DropTailOnReplay in SYNCED within 5 by Acknowledged;
     expire_silently: ExpireSilently in EXPIRED within 5 by Hints;
     forget_row_context: ForgetRowContext in ORDER within 10 by Convergence;
     forget_write_ids: ForgetWriteIds in RETRIES within 15 by Counters;
+    fresh_after_wipe: FreshAfterWipe in AFTER_WIPE within 10 by Local;
     handoff_never_resumes: HandoffNeverResumes in FULL within 20 by Liveness;
     hint_counts_as_ack: HintCountsAsAck in RETRIES within 5 by Answers;
-    join_clock_of_half_pull: JoinClockOfHalfPull in PULLS within 5 by Convergence;
-    join_clock_of_half_pull_loses_siblings: JoinClockOfHalfPull in PULLS within 5 by Siblings;
+    join_clock_of_half_pull: JoinClockOfHalfPull in PAGES within 10 by Convergence;
+    join_clock_of_half_pull_loses_siblings: JoinClockOfHalfPull in PAGES within 10 by Siblings;
     local_counts_remote: LocalCountsRemote in LOCAL within 20 by Local;
-    no_pull: NoPull in PULLS within 5 by Liveness;
-    no_pull_loses_siblings: NoPull in PULLS within 10 by Siblings;
+    no_pull: NoPull in PULLS within 10 by Liveness;
+    no_pull_loses_siblings: NoPull in PULLS within 20 by Siblings;
     quorum_of_one: QuorumOfOne in TAIL within 5 by Regular;
     quorum_of_one_local: QuorumOfOne in LOCAL within 5 by Local;
     quorum_of_one_loses: QuorumOfOne in TAIL within 5 by Acknowledged;
@@ -96,6 +111,8 @@ caught! {
     repair_without_context_undeletes: RepairWithoutContext in ORDER within 15 by Deletes;
     reply_before_repair: ReplyBeforeRepair in LOST within 40 by Monotonic;
     reuse_incarnation: ReuseIncarnation in TAIL within 15 by Counters;
+    serve_after_unclean: ServeAfterUnclean in AFTER_CRASH within 10 by Local;
+    serve_after_unclean_global: ServeAfterUnclean in GLOBAL within 40 by Regular;
     skip_faults: SkipFaults in TAIL within 1 by Vacuous;
     strip_to_highest: StripToHighest in ORDER within 15 by Convergence;
     success_without_quorum: SuccessWithoutQuorum in RETRIES within 5 by Answers;

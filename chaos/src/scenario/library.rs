@@ -3,7 +3,7 @@
 use super::{Scenario, ScenarioError};
 
 /// By name, in the order of the alphabet.
-const SHIPPED: [(&str, &str); 33] = [
+const SHIPPED: &[(&str, &str)] = &[
     ("anti-entropy-alone", include_str!("../../scenarios/anti-entropy-alone.toml")),
     ("any-intents", include_str!("../../scenarios/any-intents.toml")),
     ("calm", include_str!("../../scenarios/calm.toml")),
@@ -31,6 +31,10 @@ const SHIPPED: [(&str, &str); 33] = [
     ("paused-node", include_str!("../../scenarios/paused-node.toml")),
     ("power-cut-synced", include_str!("../../scenarios/power-cut-synced.toml")),
     ("power-cut-whole-dc", include_str!("../../scenarios/power-cut-whole-dc.toml")),
+    ("read-after-crash", include_str!("../../scenarios/read-after-crash.toml")),
+    ("read-after-crash-global", include_str!("../../scenarios/read-after-crash-global.toml")),
+    ("read-after-wipe", include_str!("../../scenarios/read-after-wipe.toml")),
+    ("read-before-sync", include_str!("../../scenarios/read-before-sync.toml")),
     ("rolling-restart", include_str!("../../scenarios/rolling-restart.toml")),
     ("rotten-block", include_str!("../../scenarios/rotten-block.toml")),
     ("several-damaged", include_str!("../../scenarios/several-damaged.toml")),
