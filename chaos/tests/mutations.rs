@@ -23,6 +23,8 @@ macro_rules! aimed {
     };
 }
 
+const FOLDS: &str = aimed!("folds");
+const HOPS: &str = aimed!("hops");
 const EXPIRED: &str = aimed!("expired");
 const FULL: &str = aimed!("full");
 const LOCAL: &str = aimed!("local");
@@ -93,11 +95,13 @@ caught! {
     apply_despite_row_context_undeletes: ApplyDespiteRowContext in ORDER within 15 by Deletes;
     drop_tail_on_replay: DropTailOnReplay in SYNCED within 5 by Acknowledged;
     expire_silently: ExpireSilently in EXPIRED within 5 by Hints;
+    fold_forgets: FoldForgets in FOLDS within 10 by Sessions;
     forget_row_context: ForgetRowContext in ORDER within 10 by Convergence;
     forget_write_ids: ForgetWriteIds in RETRIES within 15 by Counters;
     fresh_after_wipe: FreshAfterWipe in AFTER_WIPE within 10 by Local;
     handoff_never_resumes: HandoffNeverResumes in FULL within 20 by Liveness;
     hint_counts_as_ack: HintCountsAsAck in RETRIES within 5 by Answers;
+    ignore_session: IgnoreSession in HOPS within 5 by Sessions;
     join_clock_of_half_pull: JoinClockOfHalfPull in PAGES within 10 by Convergence;
     join_clock_of_half_pull_loses_siblings: JoinClockOfHalfPull in PAGES within 10 by Siblings;
     local_counts_remote: LocalCountsRemote in LOCAL within 20 by Local;
@@ -113,6 +117,7 @@ caught! {
     reuse_incarnation: ReuseIncarnation in TAIL within 15 by Counters;
     serve_after_unclean: ServeAfterUnclean in AFTER_CRASH within 10 by Local;
     serve_after_unclean_global: ServeAfterUnclean in GLOBAL within 40 by Regular;
+    session_without_writes: SessionWithoutWrites in HOPS within 5 by Sessions;
     skip_faults: SkipFaults in TAIL within 1 by Vacuous;
     strip_to_highest: StripToHighest in ORDER within 15 by Convergence;
     success_without_quorum: SuccessWithoutQuorum in RETRIES within 5 by Answers;

@@ -24,6 +24,14 @@ fn calm_seeds_pass() {
 }
 
 #[test]
+fn sessions_hold_over_hops() {
+    for seed in 1..=2 {
+        let outcome = run(&case("sessions", seed));
+        assert_eq!(outcome.verdict, Verdict::Pass, "seed {seed}: {:#?}", outcome.last_lines);
+    }
+}
+
+#[test]
 fn a_replay_does_the_same_also_of_a_part() {
     let whole = case("mixed", 1);
     let part = Case {

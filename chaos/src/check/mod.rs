@@ -17,6 +17,7 @@ mod judge;
 mod liveness;
 mod reads;
 mod regular;
+mod sessions;
 mod siblings;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use hints::Hints;
 pub use judge::Invariants;
 pub use liveness::Liveness;
 pub use regular::{Monotonic, Regular, Scope};
+pub use sessions::Sessions;
 pub use siblings::Siblings;
 pub use vacuous::Vacuous;
 
@@ -121,6 +123,7 @@ impl Checks {
             Box::new(Monotonic::new(Scope::Datacenter)),
             Box::new(Hints::default()),
             Box::new(Counters::default()),
+            Box::new(Sessions::default()),
         ];
         let invariants = all.into_iter().filter(|one| wanted(one.name())).collect();
         Self { oracle: Oracle::new(setting), invariants }

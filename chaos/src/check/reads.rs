@@ -130,7 +130,7 @@ fn stamp_of(oracle: &Oracle, write: &Write) -> Option<Hlc> {
     minted.map(|mint| mint.stamp).chain(write.acked().map(|(_, _, stamp)| stamp)).max()
 }
 
-fn ends_by_itself(oracle: &Oracle, write: &Write) -> bool {
+pub(super) fn ends_by_itself(oracle: &Oracle, write: &Write) -> bool {
     let has_ttl = oracle.setting().tables.get(&write.key.table).is_some_and(|table| table.has_ttl);
     has_ttl || matches!(write.kind, WriteKind::Put { expires: Some(_) })
 }

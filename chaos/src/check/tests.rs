@@ -4,7 +4,7 @@ use meridian_types::{ConsistencyLevel as L, NodeId};
 use super::*;
 use crate::history::testing::{History, LWW, PUT, SIBLINGS, dot, failed, setting};
 use crate::history::{
-    Backlog, HintTally, LossCause, ReplicaState, Sample, SyncPromise, What, WriteKind,
+    Backlog, HintTally, LossCause, ReplicaState, Sample, SessionId, SyncPromise, What, WriteKind,
 };
 
 const DELETE: WriteKind = WriteKind::Delete;
@@ -253,6 +253,97 @@ fn of_a_write_that_was_retried_elsewhere_the_dot_counts_that_was_promised() {
     holds("monotonic", &history, &Final::default());
     history.read(L::Quorum, &[1], None);
     assert!(judge("monotonic", &history, &Final::default()).is_err());
+}
+
+/// A history whose requests are one session's, all at ONE.
+fn session(key: Key) -> History {
+    let mut history = History::of(key);
+    history.session = Some(SessionId(1));
+    history
+}
+
+const RYW: &str = "a session reads its writes";
+const BACK: &str = "reads of a session do not go back";
+const AFTER_WRITES: &str = "writes of a session come one after the other";
+const AFTER_READS: &str = "writes of a session follow its reads";
+
+#[test]
+fn a_session_reads_its_writes() {
+    for key in [SIBLINGS, LWW] {
+        let mut history = session(key);
+        history.wrote(1, PUT, dot(1, 1), &[]);
+        history.read(L::One, &[1], None);
+        history.wrote(2, PUT, dot(1, 2), &[dot(1, 1)]);
+        history.read(L::One, &[2], None);
+        holds("sessions", &history, &Final::default());
+        history.read(L::One, &[1], None);
+        assert_eq!(judge("sessions", &history, &Final::default()), Err(RYW));
+        // Of somebody else's reads nothing is promised.
+        history.told.truncate(history.told.len() - 2);
+        history.session = Some(SessionId(2));
+        history.read(L::One, &[1], None);
+        holds("sessions", &history, &Final::default());
+    }
+}
+
+#[test]
+fn reads_of_a_session_do_not_go_back() {
+    for key in [SIBLINGS, LWW] {
+        let mut history = overwritten(key);
+        history.session = Some(SessionId(1));
+        history.read(L::One, &[1], Some(&[dot(1, 1)]));
+        history.read(L::One, &[2], Some(&[dot(1, 1), dot(1, 2)]));
+        holds("sessions", &history, &Final::default());
+        history.read(L::One, &[1], None);
+        assert_eq!(judge("sessions", &history, &Final::default()), Err(BACK));
+    }
+}
+
+#[test]
+fn a_session_does_not_see_again_what_it_saw_deleted() {
+    let mut history = History::of(SIBLINGS);
+    history.wrote(1, PUT, dot(1, 1), &[]);
+    history.wrote(2, DELETE, dot(1, 2), &[dot(1, 1)]);
+    history.session = Some(SessionId(1));
+    history.read(L::One, &[], Some(&[dot(1, 1), dot(1, 2)]));
+    history.read(L::One, &[1], None);
+    assert_eq!(judge("sessions", &history, &Final::default()), Err(BACK));
+}
+
+#[test]
+fn writes_of_a_session_come_after_its_writes_and_reads() {
+    let mut lww = session(LWW);
+    lww.wrote(1, PUT, dot(1, 1), &[]);
+    lww.wrote(3, PUT, dot(2, 1), &[]);
+    holds("sessions", &lww, &Final::default());
+    lww.wrote(2, PUT, dot(3, 1), &[]);
+    assert_eq!(judge("sessions", &lww, &Final::default()), Err(AFTER_WRITES));
+
+    let mut reader = History::of(LWW);
+    reader.wrote(3, PUT, dot(1, 1), &[]);
+    reader.session = Some(SessionId(1));
+    reader.read(L::One, &[3], None);
+    let mut late = reader.clone();
+    late.wrote(2, PUT, dot(2, 1), &[]);
+    assert_eq!(judge("sessions", &late, &Final::default()), Err(AFTER_READS));
+    reader.wrote(4, PUT, dot(2, 1), &[]);
+    holds("sessions", &reader, &Final::default());
+}
+
+#[test]
+fn a_delete_of_a_session_takes_what_the_session_knew() {
+    let delete = |history: &mut History, covers: &[_]| {
+        let attempt = history.write(2, L::One, DELETE, None);
+        history.minted(2, dot(2, 1), 2, covers);
+        history.done(attempt, 2);
+    };
+    let mut own = session(SIBLINGS);
+    own.wrote(1, PUT, dot(1, 1), &[]);
+    let mut left = own.clone();
+    delete(&mut own, &[dot(1, 1)]);
+    holds("sessions", &own, &Final::default());
+    delete(&mut left, &[]);
+    assert_eq!(judge("sessions", &left, &Final::default()), Err(AFTER_WRITES));
 }
 
 #[test]

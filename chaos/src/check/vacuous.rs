@@ -160,7 +160,7 @@ mod tests {
     use meridian_types::{ConsistencyLevel, DcId, NodeId, TableId};
 
     use super::*;
-    use crate::history::{ClientId, Failure, Invocation, OpId, SessionId};
+    use crate::history::{ClientId, Failure, Invocation, OpId};
 
     fn told(at: u64, what: What) -> Observation {
         Observation { at: Micros::from_secs(at), what }
@@ -171,7 +171,7 @@ mod tests {
         let invocation = Invocation {
             attempt,
             client: ClientId(1),
-            session: SessionId(1),
+            session: None,
             node: NodeId(1),
             dc: DcId(1),
             level: ConsistencyLevel::One,

@@ -181,8 +181,8 @@ pub struct Invocation {
     pub attempt: Attempt,
     /// Who.
     pub client: ClientId,
-    /// In which session.
-    pub session: SessionId,
+    /// In which session; `None` where its client keeps none.
+    pub session: Option<SessionId>,
     /// Whom.
     pub node: NodeId,
     /// The node's datacenter.

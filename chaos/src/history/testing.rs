@@ -53,16 +53,20 @@ pub(crate) fn failed(effect: meridian_service::Effect) -> Answer {
 }
 
 /// Writes down a history: every call is one observation, a millisecond after the one before.
+#[derive(Clone)]
 pub(crate) struct History {
     pub(crate) setting: Arc<Setting>,
     pub(crate) told: Vec<Observation>,
     key: Key,
     ops: u64,
+    /// Of what is asked from now on.
+    pub(crate) session: Option<SessionId>,
 }
 
 impl History {
     pub(crate) fn of(key: Key) -> Self {
-        Self { setting: setting(SyncPromise::Always), told: Vec::new(), key, ops: 0 }
+        let (setting, told) = (setting(SyncPromise::Always), Vec::new());
+        Self { setting, told, key, ops: 0, session: None }
     }
 
     pub(crate) fn now(&self) -> Micros {
@@ -80,7 +84,7 @@ impl History {
         self.tell(What::Invoked(Invocation {
             attempt,
             client: ClientId(1),
-            session: SessionId(1),
+            session: self.session,
             node: NodeId(1),
             dc: EU,
             level,

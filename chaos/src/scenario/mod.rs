@@ -140,6 +140,8 @@ pub struct NodeSettings {
     /// Bytes of a memtable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memtable_bytes: Option<usize>,
+    /// Of how many vnodes a session remembers exactly what it has seen.
+    pub session_vnodes: Option<usize>,
     /// How far each wall clock may be wrong at the start, up and down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_skew: Option<Micros>,
@@ -201,6 +203,8 @@ pub enum InvariantName {
     Monotonic,
     /// Both of these at LOCAL_QUORUM, within a datacenter.
     Local,
+    /// Sessions read what they wrote and were shown, and write after it.
+    Sessions,
     /// A dot names one write, ever; a retry is shown once.
     Counters,
     /// Every hint is accounted for.
@@ -215,7 +219,7 @@ pub enum InvariantName {
 
 impl InvariantName {
     /// All of them, in the order of the list above.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 13] = [
         Self::Acknowledged,
         Self::Convergence,
         Self::Siblings,
@@ -223,6 +227,7 @@ impl InvariantName {
         Self::Regular,
         Self::Monotonic,
         Self::Local,
+        Self::Sessions,
         Self::Counters,
         Self::Hints,
         Self::Answers,
@@ -241,6 +246,7 @@ impl InvariantName {
             Self::Regular => "regular",
             Self::Monotonic => "monotonic",
             Self::Local => "local",
+            Self::Sessions => "sessions",
             Self::Counters => "counters",
             Self::Hints => "hints",
             Self::Answers => "answers",

@@ -31,6 +31,9 @@ pub struct Workload {
     /// Of a hundred operations, after how many the client goes to another node.
     #[serde(default)]
     pub hop_percent: u32,
+    /// How many of the clients, the first ones, keep sessions.
+    #[serde(default)]
+    pub sessions: u32,
     /// How long values live that are put with an expiry.
     #[serde(default = "default_ttl")]
     pub ttl: Micros,

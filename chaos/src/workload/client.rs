@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use meridian_service::{CallContext, RequestError, Service};
+use meridian_service::{
+    CallContext, InSession, Outcome, Request, RequestError, Service, SessionOutcome,
+};
 use meridian_types::{ConsistencyLevel, DcId, NodeId, RequestId, TableId};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -33,6 +35,40 @@ const NAMES_OF_ONE: u32 = 1_024;
 /// Rows of a page. Few, so that a scan has several.
 const PAGE_ROWS: usize = 3;
 
+/// Answers in a row that its session is behind, after which a client begins a new one.
+const BEHIND_IN_A_ROW: u32 = 3;
+
+/// A session as its client keeps it.
+#[derive(Default)]
+struct KeptSession {
+    tokens: Vec<Bytes>,
+    /// How many the client had before.
+    number: u32,
+    behind: u32,
+}
+
+impl KeptSession {
+    /// Keeps the token that came with an answer, or begins anew where its nodes stay behind: what
+    /// it has seen may be lost.
+    fn answered(&mut self, answer: Result<Outcome, RequestError>) -> Result<Outcome, RequestError> {
+        match answer {
+            Ok(Outcome::InSession(SessionOutcome { token, outcome })) => {
+                self.tokens = vec![token];
+                self.behind = 0;
+                Ok(*outcome)
+            }
+            Err(error @ RequestError::SessionBehind { .. }) => {
+                self.behind += 1;
+                if self.behind == BEHIND_IN_A_ROW {
+                    *self = Self { number: self.number + 1, ..Self::default() };
+                }
+                Err(error)
+            }
+            other => other,
+        }
+    }
+}
+
 /// A client; see [`Workload`] for what it does.
 pub(super) struct Client {
     all: Clients,
@@ -42,6 +78,7 @@ pub(super) struct Client {
     node: NodeId,
     draw: Draw,
     tokens: BTreeMap<Key, Token>,
+    session: Option<KeptSession>,
     ops: u32,
     writes: u32,
 }
@@ -55,7 +92,10 @@ impl Client {
         draw: Draw,
     ) -> Self {
         let (node, tokens) = (NodeId(0), BTreeMap::new());
-        let mut client = Self { all, workload, number, dc, node, draw, tokens, ops: 0, writes: 0 };
+        let session = (number < workload.sessions).then(KeptSession::default);
+        let (ops, writes) = (0, 0);
+        let mut client =
+            Self { all, workload, number, dc, node, draw, tokens, session, ops, writes };
         client.move_within();
         client
     }
@@ -87,6 +127,7 @@ impl Client {
     /// A client that does one operation of this one's, with names of its own.
     fn once(&mut self) -> Self {
         let once = Self {
+            session: None,
             all: self.all.clone(),
             workload: Arc::clone(&self.workload),
             number: self.number,
@@ -255,13 +296,20 @@ impl Client {
         let (owner, node) = self.all.doors.of(self.node)?;
         let bytes = usize::try_from(self.workload.value_bytes).unwrap_or(0);
         let request = doing.request(level, bytes, &self.all.cluster)?;
+        let request = match &self.session {
+            None => request,
+            Some(KeptSession { tokens, .. }) => {
+                let (tokens, request) = (tokens.clone(), Box::new(request));
+                Request::InSession(InSession { tokens, request })
+            }
+        };
         let deadline = self.now() + self.workload.deadline;
         let me = Owner::Client(self.number);
         self.all.record.note_bytes(me, "invoked", format!("{attempt:?}").as_bytes());
         self.all.record.tell(What::Invoked(Invocation {
             attempt,
             client: ClientId(self.number),
-            session: SessionId(self.number),
+            session: self.session.as_ref().map(|kept| SessionId(self.number << 16 | kept.number)),
             node: self.node,
             dc: self.dc,
             level,
@@ -287,6 +335,10 @@ impl Client {
             self.all.record.note(me, "abandoned", attempt.op.0);
             self.all.record.tell(What::Abandoned { attempt });
             return None;
+        };
+        let answer = match &mut self.session {
+            None => answer,
+            Some(kept) => kept.answered(answer),
         };
         let reader = Reader { cluster: &self.all.cluster, tokens: Vec::new() };
         let said = reader.read(doing, answer);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meridian_crdt::TokenKey;
-use meridian_runtime::{ForgettingSettings, NodeOptions, PlacementCache};
+use meridian_runtime::{ForgettingSettings, NodeOptions, PlacementCache, SessionLimits};
 use meridian_store::{HintLimits, LogMode, StoreOptions, SyncPolicy};
 use meridian_topology::{Placement, PlacementError, Topology};
 use meridian_transport::{Handshake, LinkOptions};
@@ -150,6 +150,9 @@ impl Cluster {
         let others = self.topology.nodes().iter().filter(|other| other.id != node);
         let settings = &self.settings;
         let hedge = settings.hedge_after.map_or(NodeOptions::HEDGE_AFTER, duration);
+        let session = SessionLimits::default();
+        let vnodes = settings.session_vnodes.unwrap_or(session.vnodes);
+        let session = SessionLimits { vnodes, ..session };
         NodeOptions {
             cluster: "simulated".to_owned(),
             secret: SECRET.to_vec(),
@@ -172,7 +175,7 @@ impl Cluster {
             limits: Limits::DEFAULT,
             store: self.options.clone(),
             hints: self.hints,
-            session: meridian_runtime::SessionLimits::default(),
+            session,
             placements: Arc::clone(&self.placements),
         }
     }

@@ -109,7 +109,7 @@ impl Write {
     }
 
     /// Whether what it covers was decided by the replica that minted it.
-    pub(super) fn covers_what_is_there(&self) -> bool {
+    pub(crate) fn covers_what_is_there(&self) -> bool {
         self.is_delete() && self.context.is_none()
     }
 }
