@@ -12,7 +12,7 @@ use meridian_repair::message::{
 use meridian_repair::{
     PullAction, PullError, PullEvent, PullKind, PullOptions, PullSession, Pulled, Sweep,
 };
-use meridian_store::{EndedPull, StoreError};
+use meridian_store::{EndedPull, FullPull, StoreError};
 use meridian_transport::Class;
 use meridian_types::{KeyspaceId, NodeId, VnodeId};
 use meridian_wire::replica::PeerBody;
@@ -120,16 +120,26 @@ async fn run(
     round: usize,
 ) -> Result<Pulled, PullError> {
     let PullOptions { keyspace, vnode, .. } = *session.options();
+    // Until the pull has ended or broken off, what it has gone by is guarded (rule 10).
+    let mut guard: Option<Arc<FullPull>> = None;
     loop {
         let Some(action) = actions.pop() else { return Err(PullError::PeerDown) };
         let event = match action {
             PullAction::Request(request) => ask_page(inner, peer, request).await,
             PullAction::Join { rows, coverage, sweep } => {
                 inner.pace_repair(bytes_of(&rows)).await;
+                if sweep.is_some() && guard.is_none() {
+                    let peer = Arc::new(coverage.clone());
+                    match inner.store.begin_full_pull(keyspace, vnode, peer) {
+                        Ok(begun) => guard = Some(Arc::new(begun)),
+                        Err(error) => return Err(PullError::JoinFailed(error.to_string())),
+                    }
+                }
+                let guard = guard.clone();
                 let join = move |inner: &Arc<Inner>| {
-                    let joined = match sweep {
-                        Some(span) => inner.sweep(keyspace, vnode, rows, &span, &coverage),
-                        None => inner.join_rows(keyspace, vnode, &rows, &coverage),
+                    let joined = match (sweep, guard) {
+                        (Some(span), Some(guard)) => sweep_page(&guard, rows, &span, &coverage),
+                        _ => inner.join_rows(keyspace, vnode, &rows, &coverage),
                     };
                     joined.map_err(|e| e.to_string())
                 };
@@ -182,6 +192,19 @@ fn joined_event(joined: Result<Result<(), String>, GivenUp>) -> PullEvent {
     }
 }
 
+/// Joins a page of a full pull: what is here and not there goes where the peer has seen it.
+fn sweep_page(
+    pull: &FullPull,
+    rows: Vec<PulledRow>,
+    span: &Sweep,
+    coverage: &VnodeClock,
+) -> Result<(), StoreError> {
+    let position = |at: &Option<PullPosition>| at.clone().map(|at| (at.table, at.at));
+    let (after, until) = (position(&span.after), position(&span.until));
+    let rows: Vec<_> = rows.into_iter().map(|row| (row.table, row.key, row.row)).collect();
+    pull.sweep(after.as_ref(), &rows, until.as_ref(), coverage).map(drop)
+}
+
 impl Inner {
     /// Waits until what came from a peer is paid for.
     async fn wait_turn(&self, peer: NodeId) {
@@ -208,22 +231,6 @@ impl Inner {
         if let Some(oldest) = missing.map(|entry| entry.stamp.millis()).min() {
             self.lags.saw_row(peer, place, oldest);
         }
-    }
-
-    /// A page of a full pull: what is here and not there goes where the peer has seen it.
-    fn sweep(
-        &self,
-        keyspace: KeyspaceId,
-        vnode: VnodeId,
-        rows: Vec<PulledRow>,
-        span: &Sweep,
-        coverage: &VnodeClock,
-    ) -> Result<(), StoreError> {
-        let position = |at: &Option<PullPosition>| at.clone().map(|at| (at.table, at.at));
-        let (after, until) = (position(&span.after), position(&span.until));
-        let rows: Vec<_> = rows.into_iter().map(|row| (row.table, row.key, row.row)).collect();
-        let (after, until) = (after.as_ref(), until.as_ref());
-        self.store.sweep(keyspace, vnode, after, &rows, until, coverage).map(drop)
     }
 
     fn join_rows(

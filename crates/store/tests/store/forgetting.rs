@@ -388,3 +388,31 @@ fn a_walk_is_done_in_parts_and_only_where_there_may_be_something() {
     assert_eq!(parts, 2);
     assert_eq!(store.collectable(None, 10), [(keyspace, vnode)], "its marker is left");
 }
+
+/// In a build for mutations: `RUSTFLAGS="--cfg meridian_mutations"`.
+#[cfg(meridian_mutations)]
+#[test]
+fn each_rule_that_is_left_out_is_missed() {
+    use meridian_types::{Mutation, leave_out};
+
+    let void =
+        what_was_said_is_void_when_its_replica_is_gone_or_pulls_in_full_and_under_another_layout;
+    let cases: [(Mutation, fn()); 7] = [
+        (Mutation::CollectAtOnce, who_lacks_the_marker_holds_all_back),
+        (
+            Mutation::CountUnsyncedClocks,
+            a_marker_that_all_durably_know_goes_and_nothing_of_it_comes_back,
+        ),
+        (Mutation::CollectByDot, an_lww_marker_goes_when_all_that_is_older_is_known),
+        (Mutation::EvidenceOverEpochs, void),
+        (Mutation::EvidenceOverLives, void),
+        (Mutation::IntentBelowPromise, what_was_promised_binds_the_next_life_and_old_writes),
+        (Mutation::PromiseNotDurable, what_was_promised_binds_the_next_life_and_old_writes),
+    ];
+    for (rule, test) in cases {
+        leave_out(Some(rule));
+        let held = std::panic::catch_unwind(test).is_ok();
+        leave_out(None);
+        assert!(!held, "{rule:?} is not missed");
+    }
+}
