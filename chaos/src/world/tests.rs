@@ -219,6 +219,20 @@ fn clocks_are_no_further_apart_than_the_setting_says() {
 }
 
 #[test]
+fn what_all_replicas_know_of_deletes_is_forgotten_where_they_forget() {
+    for forgets in [true, false] {
+        let more =
+            if forgets { "[node]\nforget_every = \"500ms\"\nclock_skew = \"50ms\"" } else { "" };
+        let ran = run(&scenario("three-node", more), 1, Order::Seeded, &Timeline::new());
+        ran.assert_converged();
+        let rows = ran.state.replicas.values().flat_map(|replica| replica.vnodes.values());
+        let entries = rows.flat_map(|vnode| vnode.rows.values()).flat_map(|row| row.entries());
+        let markers = entries.filter(|entry| entry.value.is_none()).count();
+        assert_eq!(markers == 0, forgets, "{markers} markers are left");
+    }
+}
+
+#[test]
 fn a_cut_is_noticed_and_heals() {
     let (begin, end) = (Micros::from_secs(1), Micros::from_secs(4));
     let cut = vec![(begin, end, ways(&[1, 2, 3], &[4, 5], WayFault::Cut {}))];
