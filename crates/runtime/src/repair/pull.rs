@@ -132,7 +132,7 @@ async fn run(
                     let peer = Arc::new(coverage.clone());
                     match inner.store.begin_full_pull(keyspace, vnode, peer) {
                         Ok(begun) => guard = Some(Arc::new(begun)),
-                        Err(error) => return Err(PullError::JoinFailed(error.to_string())),
+                        Err(error) => return Err(PullError::Store(error.to_string())),
                     }
                 }
                 let guard = guard.clone();
