@@ -61,6 +61,7 @@
 //!   a later read at the level does not see less.
 #![deny(missing_docs)]
 
+pub mod batch;
 mod failure;
 pub mod get;
 pub mod message;
@@ -74,6 +75,9 @@ pub mod tally;
 #[cfg(test)]
 mod testing;
 
+pub use batch::{
+    BatchAction, BatchDone, BatchEvent, BatchFailure, BatchMachine, BatchPlan, BatchWrite,
+};
 pub use failure::{Cause, Failure};
 pub use get::{GetAction, GetActions, GetDone, GetEvent, GetMachine, GetOptions, HedgeBudget};
 pub use page::{PageAction, PageActions, PageDone, PageEvent, PageItem, PageMachine, PageTiming};

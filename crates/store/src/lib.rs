@@ -73,6 +73,7 @@
 
 #![deny(missing_docs)]
 
+mod batches;
 mod error;
 mod forgetting;
 #[cfg(any(test, fuzzing))]
@@ -95,6 +96,7 @@ mod vnodes;
 mod waiting;
 mod write_ids;
 
+pub use batches::{BatchCounters, BatchError, Batches, KeptBatch, KeptWrite, MAX_BATCH_BYTES};
 pub use error::{CorruptRow, ForeignDirectory, StoreError};
 pub use hints::{
     Fulfilment, HINT_WINDOW_MS, Hint, HintCounters, HintError, HintId, HintLimits, HintLog, Hints,

@@ -10,6 +10,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Mutation {
+    /// An atomic batch is acknowledged, and written, once other nodes keep it.
+    AckBatchBeforeLog,
     /// A replica acknowledges what is as durable as its sync policy says, not before.
     AckBeforeSettled,
     /// A request that would wait for longer than it can is refused before it is begun.
@@ -36,14 +38,16 @@ pub enum Mutation {
     ExpireSilently,
     /// A session that forgets a vnode remembers that it has seen something there.
     FoldForgets,
-    /// A replica that has nothing and cannot prove that it never had answers no read (rule 10).
-    FreshAfterWipe,
+    /// An atomic batch is kept until it is whole.
+    ForgetBatchLog,
     /// A row remembers what its replica's clock does not say yet (rule 6).
     ForgetRowContext,
     /// Nothing that a peer had seen comes to a row that a full pull from it has gone by (rule 10).
     ForgetWhatPullPassed,
     /// A retry under the same name gets the dot of the first try (rule 11).
     ForgetWriteIds,
+    /// A replica that has nothing and cannot prove that it never had answers no read (rule 10).
+    FreshAfterWipe,
     /// A target that refused a hint is tried again after a pause.
     HandoffNeverResumes,
     /// A hint is no replica, but at ANY.

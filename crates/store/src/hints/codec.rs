@@ -164,14 +164,14 @@ fn read_flags(reader: &mut Reader<'_>, known: u8, what: &'static str) -> Result<
     }
 }
 
-fn put_row(out: &mut Vec<u8>, row: &RowKey) {
+pub(crate) fn put_row(out: &mut Vec<u8>, row: &RowKey) {
     put_u64(out, u64::from(row.keyspace.0));
     put_u64(out, u64::from(row.table.0));
     put_u64(out, u64::from(row.vnode.0));
     put_bytes(out, &row.key);
 }
 
-fn read_row(bytes: &Bytes, reader: &mut Reader<'_>) -> Result<RowKey, DecodeError> {
+pub(crate) fn read_row(bytes: &Bytes, reader: &mut Reader<'_>) -> Result<RowKey, DecodeError> {
     Ok(RowKey {
         keyspace: KeyspaceId(reader.u32("keyspace of a row")?),
         table: TableId(reader.u32("table of a row")?),
@@ -180,7 +180,7 @@ fn read_row(bytes: &Bytes, reader: &mut Reader<'_>) -> Result<RowKey, DecodeErro
     })
 }
 
-fn read_write_id(reader: &mut Reader<'_>) -> Result<WriteId, DecodeError> {
+pub(crate) fn read_write_id(reader: &mut Reader<'_>) -> Result<WriteId, DecodeError> {
     let mut id = [0; 16];
     id.copy_from_slice(reader.take(16, "write id")?);
     Ok(WriteId::from_bytes(id))

@@ -15,7 +15,7 @@ use meridian_types::{Hlc, KeyspaceId, Millis, NodeId, RowKey, WriteId};
 
 use crate::metadata::MetadataError;
 
-mod codec;
+pub(crate) mod codec;
 mod log;
 
 pub use log::Hints;
