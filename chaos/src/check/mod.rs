@@ -9,6 +9,7 @@
 
 mod acknowledged;
 mod answers;
+mod batches;
 mod convergence;
 mod counters;
 mod deletes;
@@ -32,6 +33,7 @@ use crate::sim::Micros;
 
 pub use acknowledged::Acknowledged;
 pub use answers::Answers;
+pub use batches::Batches;
 pub use convergence::Convergence;
 pub use counters::Counters;
 pub use deletes::Deletes;
@@ -116,6 +118,7 @@ impl Checks {
             Box::new(Siblings),
             Box::new(Deletes::default()),
             Box::new(Answers::default()),
+            Box::new(Batches),
             Box::new(Liveness::default()),
             Box::new(Regular::new(Scope::Everywhere)),
             Box::new(Monotonic::new(Scope::Everywhere)),

@@ -1,10 +1,11 @@
 use meridian_service::Effect;
-use meridian_types::{ConsistencyLevel as L, NodeId};
+use meridian_types::{ConsistencyLevel as L, Hlc, NodeId};
 
 use super::*;
 use crate::history::testing::{History, LWW, PUT, SIBLINGS, dot, failed, setting};
 use crate::history::{
-    Backlog, HintTally, LossCause, ReplicaState, Sample, SessionId, SyncPromise, What, WriteKind,
+    Answer, Ask, Backlog, HintTally, LossCause, ReplicaState, Sample, SessionId, SyncPromise, What,
+    WriteAnswer, WriteAsk, WriteKind,
 };
 
 const DELETE: WriteKind = WriteKind::Delete;
@@ -401,4 +402,59 @@ fn after_the_faults_everything_works() {
     let mut late = overwritten(SIBLINGS);
     healed(&mut late, Backlog { hints: 1, ..Backlog::default() });
     assert_eq!(judge("liveness", &late, &end), Err("nothing is left to do"));
+}
+
+/// An atomic batch of two writes: its writes, and whether it was acknowledged.
+fn batch_of_two(acknowledged: bool) -> History {
+    let mut history = History::of(SIBLINGS);
+    let write = |name, key| WriteAsk {
+        write: WriteName(name),
+        key,
+        kind: PUT,
+        context: None,
+        conditional: false,
+    };
+    let writes = vec![write(1, SIBLINGS), write(2, SIBLINGS)];
+    let attempt = history.invoke(L::Quorum, Ask::Batch { atomic: true, writes });
+    for name in [1, 2] {
+        history.minted(name, dot(1, name), 9, &[]);
+    }
+    if acknowledged {
+        let done = || WriteAnswer::Done { applied: true, stamp: Hlc(9), context: None };
+        let answer = Answer::Written(vec![done(), done()]);
+        history.tell(What::Returned { attempt, answer });
+    }
+    history
+}
+
+#[test]
+fn half_a_batch_is_found() {
+    let dots = [dot(1, 1), dot(1, 2)];
+    for acknowledged in [true, false] {
+        let history = batch_of_two(acknowledged);
+        holds("batches", &history, &history.end(&dots, &[(1, dots[0]), (2, dots[1])]));
+        holds("batches", &history, &history.end(&dots, &[]));
+        let half = history.end(&dots[1..], &[(2, dots[1])]);
+        let property =
+            if acknowledged { "what was acknowledged is whole" } else { "all or nothing" };
+        assert_eq!(judge("batches", &history, &half), Err(property));
+    }
+    let history = batch_of_two(false);
+    holds("batches", &history, &history.end(&[], &[]));
+}
+
+#[test]
+fn an_acknowledged_batch_that_is_gone_is_found() {
+    let history = batch_of_two(true);
+    let property = "what was acknowledged is whole";
+    assert_eq!(judge("batches", &history, &history.end(&[], &[])), Err(property));
+}
+
+#[test]
+fn half_a_batch_on_a_lost_disk_is_excused() {
+    let mut history = batch_of_two(true);
+    history.lost(1, LossCause::Wipe, &[dot(1, 1)]);
+    let end = history.end(&[dot(1, 2)], &[(2, dot(1, 2))]);
+    let report = judge("batches", &history, &end).unwrap();
+    assert_eq!(report.excused.values().sum::<u64>(), 1);
 }

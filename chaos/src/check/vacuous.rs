@@ -139,6 +139,7 @@ fn kind(ask: &Ask) -> &'static str {
             WriteKind::Put { .. } => "put",
             WriteKind::Delete => "delete",
         },
+        Ask::Batch { atomic: true, .. } => "atomic batch",
         Ask::Batch { .. } => "batch",
         Ask::Get(_) => "get",
         Ask::MultiGet(_) => "multi-get",

@@ -376,6 +376,8 @@ pub struct Backlog {
     pub hints: u64,
     /// Intents that wait.
     pub intents: u64,
+    /// Atomic batches that are not known to be whole.
+    pub batches: u64,
     /// Requests of clients that are not answered.
     pub requests: u64,
     /// Vnodes whose clock differs from a peer's, by the last comparison.

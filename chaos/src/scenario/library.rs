@@ -16,6 +16,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("flapping-link", include_str!("../../scenarios/flapping-link.toml")),
     ("full-disk", include_str!("../../scenarios/full-disk.toml")),
     ("jepsen-forgotten-counter", include_str!("../../scenarios/jepsen-forgotten-counter.toml")),
+    ("jepsen-half-batch", include_str!("../../scenarios/jepsen-half-batch.toml")),
     ("jepsen-hints-lost-on-leave", include_str!("../../scenarios/jepsen-hints-lost-on-leave.toml")),
     ("jepsen-late-hint", include_str!("../../scenarios/jepsen-late-hint.toml")),
     ("jepsen-lww-ties", include_str!("../../scenarios/jepsen-lww-ties.toml")),

@@ -205,6 +205,8 @@ pub enum InvariantName {
     Local,
     /// Sessions read what they wrote and were shown, and write after it.
     Sessions,
+    /// An atomic batch is written whole, or not at all.
+    Batches,
     /// A dot names one write, ever; a retry is shown once.
     Counters,
     /// Every hint is accounted for.
@@ -219,7 +221,7 @@ pub enum InvariantName {
 
 impl InvariantName {
     /// All of them, in the order of the list above.
-    pub const EVERY: [Self; 13] = [
+    pub const EVERY: [Self; 14] = [
         Self::Acknowledged,
         Self::Convergence,
         Self::Siblings,
@@ -228,6 +230,7 @@ impl InvariantName {
         Self::Monotonic,
         Self::Local,
         Self::Sessions,
+        Self::Batches,
         Self::Counters,
         Self::Hints,
         Self::Answers,
@@ -247,6 +250,7 @@ impl InvariantName {
             Self::Monotonic => "monotonic",
             Self::Local => "local",
             Self::Sessions => "sessions",
+            Self::Batches => "batches",
             Self::Counters => "counters",
             Self::Hints => "hints",
             Self::Answers => "answers",

@@ -74,6 +74,8 @@ pub enum OpKind {
     Scan,
     /// Puts several keys in one request; each succeeds or fails alone.
     PutMany,
+    /// Puts several keys in one atomic batch.
+    PutAtomic,
     /// Reads several keys in one request.
     GetMany,
 }
@@ -89,7 +91,8 @@ impl OpKind {
             | Self::PutExpiring
             | Self::Delete
             | Self::DeleteSeen
-            | Self::PutMany => true,
+            | Self::PutMany
+            | Self::PutAtomic => true,
         }
     }
 }

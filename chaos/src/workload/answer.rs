@@ -36,7 +36,7 @@ impl Reader<'_> {
             (Doing::Write(wanted), Ok(Outcome::Put(outcome))) => {
                 Answer::Written(vec![self.written(wanted.key, outcome)])
             }
-            (Doing::WriteMany(wanted), Ok(Outcome::Batch(batch))) => {
+            (Doing::WriteMany(wanted) | Doing::WriteAtomic(wanted), Ok(Outcome::Batch(batch))) => {
                 retryable =
                     batch.results.iter().flat_map(|r| r.as_ref().err()).any(|e| e.is_retryable());
                 let results = wanted.iter().zip(batch.results);

@@ -203,6 +203,11 @@ impl Client {
                 let wanted = keys.into_iter().map(|key| self.wanted(key, put, None)).collect();
                 self.attempt_all(Doing::WriteMany(wanted), level).await;
             }
+            OpKind::PutAtomic => {
+                let wanted = self.keys(table).into_iter();
+                let wanted = wanted.map(|key| self.wanted(key, put, None)).collect();
+                self.attempt_all(Doing::WriteAtomic(wanted), level).await;
+            }
             OpKind::GetMany => {
                 let keys = self.keys(table);
                 self.attempt_all(Doing::GetMany(keys), level).await;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use meridian_crdt::Context;
-use meridian_service::{Batch, Delete, Expiry, Get, MultiGet, Put, PutItem, Request, Scan};
+use meridian_service::{
+    AtomicBatch, Batch, Delete, Expiry, Get, MultiGet, Put, PutItem, Request, Scan, TableWrite,
+};
 use meridian_types::{ConsistencyLevel, Millis, TableId};
 
 use crate::history::{Ask, Key, WriteAsk, WriteKind, WriteName};
@@ -31,6 +33,7 @@ pub(super) struct Wanted {
 pub(super) enum Doing {
     Write(Wanted),
     WriteMany(Vec<Wanted>),
+    WriteAtomic(Vec<Wanted>),
     Get(Key),
     GetMany(Vec<Key>),
     Scan { table: TableId, cursor: Option<Bytes>, limit: usize },
@@ -68,6 +71,9 @@ impl Doing {
             Self::WriteMany(wanted) => {
                 Ask::Batch { atomic: false, writes: wanted.iter().map(Wanted::ask).collect() }
             }
+            Self::WriteAtomic(wanted) => {
+                Ask::Batch { atomic: true, writes: wanted.iter().map(Wanted::ask).collect() }
+            }
             Self::Get(key) => Ask::Get(*key),
             Self::GetMany(keys) => Ask::MultiGet(keys.clone()),
             Self::Scan { table, limit, .. } => Ask::Scan { table: *table, limit: *limit },
@@ -77,7 +83,9 @@ impl Doing {
     fn table(&self) -> Option<TableId> {
         match self {
             Self::Write(wanted) => Some(wanted.key.table),
-            Self::WriteMany(wanted) => wanted.first().map(|wanted| wanted.key.table),
+            Self::WriteMany(wanted) | Self::WriteAtomic(wanted) => {
+                wanted.first().map(|wanted| wanted.key.table)
+            }
             Self::Get(key) => Some(key.table),
             Self::GetMany(keys) => keys.first().map(|key| key.table),
             Self::Scan { table, .. } => Some(*table),
@@ -92,7 +100,9 @@ impl Doing {
         cluster: &Cluster,
     ) -> Option<Request> {
         let id = self.table()?;
-        let table = cluster.tables.iter().find(|table| table.id == id)?.name.clone();
+        let name =
+            |id| cluster.tables.iter().find(|table| table.id == id).map(|table| table.name.clone());
+        let table = name(id)?;
         Some(match self {
             Self::Write(wanted) if wanted.kind == WriteKind::Delete => {
                 let PutItem { key, context, write_id, .. } = wanted.item(bytes);
@@ -113,6 +123,13 @@ impl Doing {
             Self::WriteMany(wanted) => {
                 let items = wanted.iter().map(|wanted| wanted.item(bytes)).collect();
                 Request::Batch(Batch { table, items, consistency })
+            }
+            Self::WriteAtomic(wanted) => {
+                let one = |wanted: &Wanted| {
+                    Some(TableWrite { table: name(wanted.key.table)?, item: wanted.item(bytes) })
+                };
+                let writes = wanted.iter().map(one).collect::<Option<_>>()?;
+                Request::AtomicBatch(AtomicBatch { writes, consistency })
             }
             Self::Get(key) => {
                 let key = key.to_bytes();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meridian_runtime::{Host as _, Node, Parts};
-use meridian_store::Hints;
+use meridian_store::{Batches, Hints, MAX_BATCH_BYTES};
 use meridian_telemetry::Metrics;
 use meridian_types::NodeId;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -52,8 +52,10 @@ impl World {
         let started = async move {
             host.sleep(host.now().plus(START_TAKES.to_millis())).await;
             let hints = Hints::in_memory(&metadata, cluster.hint_limits());
+            let batches = Batches::in_memory(&metadata, MAX_BATCH_BYTES);
             let parts = Parts {
                 host,
+                batches: Arc::new(batches.map_err(|error| error.to_string())?),
                 fs,
                 hints: Arc::new(hints.map_err(|error| error.to_string())?),
                 metadata: Arc::new(metadata),

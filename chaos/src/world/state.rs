@@ -149,6 +149,7 @@ impl World {
             links_down: (condition.unreachable.len() as u64).saturating_sub(gone),
             hints: condition.hints,
             intents: up.node.hints().counters().intents,
+            batches: up.node.open_batches(),
             requests: condition.in_flight.0 as u64,
             differing: up.node.differing_vnodes(),
             unsound: if gone == 0 { condition.lost.vnodes as u64 } else { 0 },

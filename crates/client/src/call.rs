@@ -107,6 +107,7 @@ impl Envelope<'_> {
             | Request::Touch(_)
             | Request::MultiGet(_)
             | Request::Batch(_)
+            | Request::AtomicBatch(_)
             | Request::Scan(_)
             | Request::Replicas(_) => self.ask_kv(channel, request).await,
             other => self.ask_admin(channel, other).await,
@@ -135,6 +136,10 @@ impl Envelope<'_> {
             }
             Request::Batch(batch) => {
                 Outcome::Batch(self.answered(kv.batch(self.around(batch)).await?).try_into()?)
+            }
+            Request::AtomicBatch(batch) => {
+                let answer = kv.atomic_batch(self.around(batch)).await?;
+                Outcome::Batch(answer.into_inner().try_into()?)
             }
             Request::Scan(scan) => {
                 Outcome::Page(self.answered(kv.scan(self.around(scan)).await?).into())

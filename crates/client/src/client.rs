@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meridian_service::{
-    AcceptLoss, Batch, BatchOutcome, ClusterView, CreateKeyspace, CreateTable, Delete, Effect, Get,
-    GetOutcome, InSession, MultiGet, Outcome, Put, PutOutcome, ReplicaRow, Request, RequestError,
-    Scan, ScanOutcome, SessionOutcome, TableView, Touch, TouchOutcome,
+    AcceptLoss, AtomicBatch, Batch, BatchOutcome, ClusterView, CreateKeyspace, CreateTable, Delete,
+    Effect, Get, GetOutcome, InSession, MultiGet, Outcome, Put, PutOutcome, ReplicaRow, Request,
+    RequestError, Scan, ScanOutcome, SessionOutcome, TableView, Touch, TouchOutcome,
 };
 use meridian_types::{ConsistencyLevel, KeyspaceDef, RequestId, TableDef, TableName, WriteId};
 use tokio::time::{Instant, sleep, timeout};
@@ -240,6 +240,9 @@ impl Client {
             Outcome::MultiGot(results) => results;
         /// Writes many keys of a table, each on its own: not atomic.
         batch(Batch as Batch) -> BatchOutcome = Outcome::Batch(batch) => batch;
+        /// Writes many keys of a keyspace, all or none of them; not isolated. Every result is a
+        /// success.
+        atomic_batch(AtomicBatch as AtomicBatch) -> BatchOutcome = Outcome::Batch(batch) => batch;
         /// Reads a page of a table. [`Table::scan`] goes from page to page.
         scan(Scan as Scan) -> ScanOutcome = Outcome::Page(page) => page;
         /// Shows what every replica of a key stores.
@@ -305,6 +308,9 @@ fn name_writes(request: &mut Request) {
         Request::Delete(delete) => name(&mut delete.write_id),
         Request::Batch(batch) => batch.items.iter_mut().for_each(|item| name(&mut item.write_id)),
         Request::InSession(inside) => name_writes(&mut inside.request),
+        Request::AtomicBatch(batch) => {
+            batch.writes.iter_mut().for_each(|write| name(&mut write.item.write_id));
+        }
         _ => {}
     }
 }

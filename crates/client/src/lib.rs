@@ -85,9 +85,10 @@ pub use session::Session;
 pub use table::{Pages, Resolved, Scanning, Table};
 
 pub use meridian_service::{
-    AcceptLoss, Batch, BatchOutcome, ClusterView, Condition, CreateKeyspace, CreateTable, Delete,
-    Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put, PutItem, PutOutcome, ReadValue,
-    ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow, TableView, Touch, TouchOutcome,
+    AcceptLoss, AtomicBatch, Batch, BatchOutcome, ClusterView, Condition, CreateKeyspace,
+    CreateTable, Delete, Effect, Expiry, Get, GetOutcome, MultiGet, Outcome, Put, PutItem,
+    PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow,
+    TableView, TableWrite, Touch, TouchOutcome,
 };
 pub use meridian_types::{
     ConflictPolicy, ConsistencyLevel, KeyspaceDef, Millis, TableDef, TableName, TableNameError,

@@ -22,6 +22,7 @@ pub(crate) fn writes(request: &Request) -> bool {
         | Request::Delete(_)
         | Request::Touch(_)
         | Request::Batch(_)
+        | Request::AtomicBatch(_)
         | Request::CreateKeyspace(_)
         | Request::CreateTable(_)
         | Request::AcceptLoss(_) => true,
@@ -45,7 +46,7 @@ fn is_repeatable(request: &Request) -> bool {
     match request {
         Request::Put(put) => put.condition.is_none(),
         Request::Delete(delete) => !delete.report_existed,
-        Request::Batch(_) => true,
+        Request::Batch(_) | Request::AtomicBatch(_) => true,
         Request::InSession(inside) => is_repeatable(&inside.request),
         other => !writes(other),
     }

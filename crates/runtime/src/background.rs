@@ -32,6 +32,8 @@ pub(crate) fn start(inner: &Arc<Inner>, tasks: &mut Tasks) {
     tasks.spawn(&*inner.host, crate::intents::deliver(Arc::clone(inner)));
     tasks.spawn(&*inner.host, crate::kept::ask_keepers(Arc::clone(inner)));
     tasks.spawn(&*inner.host, crate::forgetting::run(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, crate::batches::finish(Arc::clone(inner)));
+    tasks.spawn(&*inner.host, crate::batches::replay(Arc::clone(inner)));
 }
 
 /// Wakes waiting requests when their time has come.

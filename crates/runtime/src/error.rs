@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use meridian_store::{HintError, StoreError};
+use meridian_store::{BatchError, HintError, StoreError};
 use meridian_transport::TransportError;
 use meridian_types::NodeId;
 
@@ -26,6 +26,9 @@ pub enum StartError {
     /// The hints do not open.
     #[error(transparent)]
     Hints(#[from] HintError),
+    /// The log of atomic batches does not open.
+    #[error(transparent)]
+    Batches(#[from] BatchError),
     /// The links do not start: the address is taken, or is none.
     #[error(transparent)]
     Links(#[from] TransportError),

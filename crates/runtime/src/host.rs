@@ -10,7 +10,7 @@
 //! use std::sync::Arc;
 //!
 //! use meridian_runtime::{Host, Linker, Node, NodeOptions, Parts, StartError};
-//! use meridian_store::{HintLimits, Hints, MemMetadata};
+//! use meridian_store::{Batches, HintLimits, Hints, MAX_BATCH_BYTES, MemMetadata};
 //! use meridian_telemetry::Metrics;
 //! use meridian_vfs::MemFs;
 //!
@@ -27,6 +27,7 @@
 //!         fs: Arc::new(disk.clone()),
 //!         metadata: Arc::new(metadata.clone()),
 //!         hints: Arc::new(Hints::in_memory(metadata, HintLimits::default())?),
+//!         batches: Arc::new(Batches::in_memory(metadata, MAX_BATCH_BYTES)?),
 //!         links,
 //!     };
 //!     Node::start_on(parts, options, Arc::new(Metrics::new())).await

@@ -9,6 +9,7 @@ use meridian_coordinator::message::{NamedWrite, ReplicaReply, ReplicaRequest, Re
 use meridian_crdt::{Context, Delta, Entry};
 use meridian_service::{Effect, RequestError};
 use meridian_store::{HintError, HintId, Intent, LocalWrite, WriteContext};
+use meridian_transport::Class;
 use meridian_types::{Hlc, KeptAs, Mutation, RowKey, WriteId, broken};
 use parking_lot::Mutex;
 
@@ -180,7 +181,7 @@ async fn ask_for_dot(inner: &Arc<Inner>, id: HintId, intent: Intent) -> Option<I
         holders: Vec::new(),
         over_what_is_here: intent.over_what_is_here,
     });
-    let named = match inner.ask_about_kept(replica, request).await {
+    let named = match inner.ask_about_kept(replica, Class::Background, request).await {
         Ok(ReplicaReply::Reserved { dot, context, not_below }) => {
             let context = if intent.over_what_is_here { context } else { intent.context };
             let stamp = intent.stamp.max(not_below);

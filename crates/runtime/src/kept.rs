@@ -75,13 +75,14 @@ impl Inner {
     pub(crate) async fn ask_about_kept(
         self: &Arc<Self>,
         to: NodeId,
+        class: Class,
         request: ReplicaRequest,
     ) -> Result<ReplicaReply, Lost> {
         if to == self.id {
             return Ok(self.serve_kept(to, request).await);
         }
         let body = PeerBody::Request(request);
-        match self.ask(to, Class::Background, None, body, TIMEOUT_MS).await? {
+        match self.ask(to, class, None, body, TIMEOUT_MS).await? {
             PeerBody::Reply(reply) => Ok(reply),
             _ => Err(Lost::Down),
         }
@@ -98,7 +99,7 @@ impl Inner {
         let lacking = lacking.filter(|(at, node)| !held[*at].contains(node));
         let sends = lacking.map(|(at, node)| async move {
             let request = ReplicaRequest::Write(self.copy_of(&writes[at]));
-            let answer = self.ask_about_kept(node, request).await;
+            let answer = self.ask_about_kept(node, Class::Background, request).await;
             matches!(answer, Ok(ReplicaReply::Written(_))).then_some((at, node))
         });
         let mut applied = vec![Vec::new(); writes.len()];
@@ -146,7 +147,8 @@ impl Inner {
         }
         let asked = questions.into_iter().map(|(node, some)| async move {
             let dots = some.iter().map(|&at| writes[at].dot()).collect();
-            let answer = self.ask_about_kept(node, ReplicaRequest::Holds(dots)).await;
+            let answer =
+                self.ask_about_kept(node, Class::Background, ReplicaRequest::Holds(dots)).await;
             let Ok(ReplicaReply::Held(held)) = answer else { return (node, Vec::new()) };
             let held = some.iter().zip(held).filter(|(_, held)| *held).map(|(at, _)| *at);
             (node, held.collect::<Vec<_>>())
@@ -189,7 +191,7 @@ async fn settle_reservation(inner: &Arc<Inner>, reserved: ReservedDot) {
     let dot = VnodeDot { keyspace, vnode, dot };
     for node in [keeper].into_iter().chain(reserved.holders.iter().copied()) {
         let question = ReplicaRequest::StillNeeded { kept_as, dot };
-        let answer = inner.ask_about_kept(node, question).await;
+        let answer = inner.ask_about_kept(node, Class::Background, question).await;
         if !matches!(answer, Ok(ReplicaReply::Needed(false))) {
             return;
         }

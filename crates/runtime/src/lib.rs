@@ -24,6 +24,7 @@
 mod admission;
 mod alarm;
 mod background;
+mod batches;
 mod catalog;
 mod control;
 mod credit;

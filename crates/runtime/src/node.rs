@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, oneshot};
 use uuid::{Builder, Uuid};
 
 use crate::admission::Admission;
+use crate::batches::BatchKeeper;
 use crate::catalog::{CatalogView, Ground};
 use crate::control::{ControlEvent, ControlSender};
 use crate::credit::HintCredit;
@@ -79,6 +80,7 @@ pub(crate) struct Inner {
     pub(crate) handed: Arc<Semaphore>,
     pub(crate) kept: Arc<Semaphore>,
     pub(crate) intents: IntentCalls,
+    pub(crate) batches: BatchKeeper,
     pub(crate) peers: Peers,
     /// Who can be reached: made anew by the control plane at every change.
     pub(crate) alive: ArcSwap<AliveView>,
@@ -123,7 +125,7 @@ impl Node {
         let topology = options.topology.clone();
         let info = topology.node(options.node).ok_or(StartError::NoSuchNode(options.node))?;
         let (id, dc) = (info.id, info.dc);
-        let Parts { host, fs, metadata, hints, links } = parts;
+        let Parts { host, fs, metadata, hints, batches, links } = parts;
         let (store, opened) = open_store(&options, &*host, fs, metadata)?;
         store.join_catalog(&options.initial_catalog)?;
         let ground = Ground { me: id, topology: &topology, placements: &options.placements };
@@ -153,6 +155,7 @@ impl Node {
             handed: Arc::new(Semaphore::new(MAX_HANDED)),
             kept: Arc::new(Semaphore::new(MAX_KEPT_REQUESTS)),
             intents: IntentCalls::default(),
+            batches: BatchKeeper::new(batches),
             peers,
             alive: ArcSwap::from_pointee(AliveView::default()),
             outlook: ArcSwap::from_pointee(Outlook::default()),
@@ -201,6 +204,13 @@ impl Node {
     #[must_use]
     pub fn hints(&self) -> &dyn HintLog {
         &**self.inner.hints.log()
+    }
+
+    /// Atomic batches that are not known to be whole, of those that this node coordinated or keeps:
+    /// for checks.
+    #[must_use]
+    pub fn open_batches(&self) -> u64 {
+        self.inner.batches.open()
     }
 
     /// Says that the node is about to stop: new requests are refused from now on, those that run go

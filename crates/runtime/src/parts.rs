@@ -7,7 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use meridian_store::{HintLog, Hints, Metadata, SledMetadata, StoreError};
+use meridian_store::{
+    Batches, HintLog, Hints, MAX_BATCH_BYTES, Metadata, SledMetadata, StoreError,
+};
 use meridian_transport::{
     Class, Handshake, Inbound, LinkOptions, LinkState, Links, Peer, PeerState, PeerStats,
     SendRefused,
@@ -30,6 +32,8 @@ pub struct Parts {
     pub metadata: Arc<dyn Metadata>,
     /// What waits for other nodes.
     pub hints: Arc<dyn HintLog>,
+    /// Atomic batches that are kept until they are whole.
+    pub batches: Arc<Batches>,
     /// How other nodes are reached.
     pub links: Box<dyn Linker>,
 }
@@ -42,11 +46,13 @@ impl Parts {
         std::fs::create_dir_all(path).map_err(unusable)?;
         let metadata = SledMetadata::open(&path.join("meta")).map_err(StoreError::from)?;
         let hints = Hints::on_sled(&metadata, options.hints)?;
+        let batches = Batches::on_sled(&metadata, MAX_BATCH_BYTES)?;
         Ok(Self {
             host: Arc::new(TokioHost::new()?),
             fs: Arc::new(StdFs),
             metadata: Arc::new(metadata),
             hints: Arc::new(hints),
+            batches: Arc::new(batches),
             links: Box::new(Transport::of(options)),
         })
     }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meridian_coordinator::message::{Refusal, ReplicaRequest, WriteDelta};
+use meridian_coordinator::message::{NamedWrite, Refusal, ReplicaRequest, WriteDelta};
 use meridian_coordinator::{
     Failure, PutAction, PutActions, PutDone, PutEvent, PutMachine, PutTiming, PutWrite, WritePlan,
 };
-use meridian_crdt::Context;
+use meridian_crdt::{Context, Delta};
 use meridian_service::{CallContext, RequestError};
-use meridian_store::{Commit, LocalWrite, StoreError};
+use meridian_store::{Commit, LocalWrite, Minted, StoreError};
 use meridian_transport::Class;
-use meridian_types::{ConsistencyLevel, Millis, Mutation, NodeId, RequestId, broken};
+use meridian_types::{ConsistencyLevel, Millis, Mutation, NodeId, RequestId, RowKey, broken};
 use meridian_wire::replica::PeerBody;
 
 use crate::catalog::TableRef;
@@ -50,9 +50,47 @@ impl Inner {
         let alive = |node| self.is_alive(node);
         let plan = WritePlan::new(level, self.dc, self.id, replicas, alive, &self.topology)?;
         self.check_time(call, level)?;
+        let what = PutWrite { row, write_id, epoch: epoch_of(placement, self.dc) };
+        self.begin_put(call, plan, what, |row| {
+            let Minted { delta, commit, .. } = self.store.mint(row, write, self.host.wall())?;
+            Ok((delta, Some(commit)))
+        })
+    }
+
+    /// Writes one row at a level whose dot was reserved: this node need not be a replica.
+    pub(crate) fn put_named(
+        self: &Arc<Self>,
+        call: &CallContext,
+        table: &TableRef,
+        named: NamedWrite,
+        level: ConsistencyLevel,
+    ) -> Result<Waiting<PutAnswer>, RequestError> {
+        let NamedWrite { row, delta, write_id } = named;
+        let placement = &table.keyspace.placement;
+        let replicas = placement.replicas(row.vnode);
+        let alive = |node| self.is_alive(node);
+        let plan = WritePlan::named(level, self.dc, self.id, replicas, alive, &self.topology)?;
+        let is_replica = replicas.contains(self.id);
+        let what = PutWrite { row, write_id, epoch: epoch_of(placement, self.dc) };
+        self.begin_put(call, plan, what, |row| {
+            if !is_replica {
+                return Ok((delta, None));
+            }
+            let applied = self.store.apply(row, &delta, write_id, self.host.wall())?;
+            Ok((delta, Some(applied.commit)))
+        })
+    }
+
+    /// Starts a put whose delta comes from `mint`, with what to wait for before it leaves.
+    fn begin_put(
+        self: &Arc<Self>,
+        call: &CallContext,
+        plan: WritePlan,
+        what: PutWrite,
+        mint: impl FnOnce(&RowKey) -> Result<(Delta, Option<Commit>), StoreError>,
+    ) -> Result<Waiting<PutAnswer>, RequestError> {
         self.check_room()?;
-        let epoch = epoch_of(placement, self.dc);
-        let what = PutWrite { row: row.clone(), write_id, epoch };
+        let (level, row) = (plan.level, what.row.clone());
         let now = self.host.now();
         let timing = PutTiming {
             deadline: now.plus(millis(call.timeout)),
@@ -63,13 +101,12 @@ impl Inner {
         let mut put = Running::new(machine, call.id, timing.deadline);
         put.counts_hints = level == ConsistencyLevel::Any;
         let mut bytes = row.key.len();
-        let (event, unsettled) = match self.store.mint(&row, write, self.host.wall()) {
-            Ok(minted) => {
-                bytes += minted.delta.entry.value.as_ref().map_or(0, Bytes::len);
-                let settled = self.store.is_settled(&minted.commit);
+        let (event, unsettled) = match mint(&row) {
+            Ok((delta, commit)) => {
+                bytes += delta.entry.value.as_ref().map_or(0, Bytes::len);
+                let settled = commit.as_ref().is_none_or(|commit| self.store.is_settled(commit));
                 let waits = !settled && !broken(Mutation::AckBeforeSettled);
-                let unsettled = waits.then_some(minted.commit);
-                (PutEvent::Minted(minted.delta), unsettled)
+                (PutEvent::Minted(delta), commit.filter(|_| waits))
             }
             Err(error) => (PutEvent::MintFailed(self.refusal(&error)), None),
         };

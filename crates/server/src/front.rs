@@ -150,6 +150,7 @@ fn labels(request: &Request) -> (Operation, Level) {
         Request::Touch(touch) => (Operation::Touch, level(touch.consistency)),
         Request::MultiGet(get) => (Operation::MultiGet, level(get.consistency)),
         Request::Batch(batch) => (Operation::Batch, level(batch.consistency)),
+        Request::AtomicBatch(batch) => (Operation::Batch, level(batch.consistency)),
         Request::Scan(scan) => (Operation::Scan, level(scan.consistency)),
         Request::Replicas(get) => (Operation::Replicas, level(get.consistency)),
         Request::InSession(inside) => labels(&inside.request),
@@ -220,6 +221,10 @@ fn check(limits: &DoorLimits, request: &Request) -> Result<(), RequestError> {
         Request::Batch(batch) => {
             check_count(data.batch_keys, batch.items.len())?;
             batch.items.iter().try_for_each(|item| check_item(limits, item))?;
+        }
+        Request::AtomicBatch(batch) => {
+            check_count(data.batch_keys, batch.writes.len())?;
+            batch.writes.iter().try_for_each(|write| check_item(limits, &write.item))?;
         }
         Request::Scan(scan) => {
             if scan.limit == 0 || scan.limit > data.page_rows {

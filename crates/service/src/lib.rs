@@ -17,8 +17,9 @@ pub use outcome::{
     ReplicaRow, ScanOutcome, ScanRow, SessionOutcome, TableView, TouchOutcome,
 };
 pub use request::{
-    AcceptLoss, Batch, CallContext, Condition, CreateKeyspace, CreateTable, Delete, Expiry, Get,
-    InSession, MultiGet, Put, PutItem, Request, Scan, Touch, WriteCondition,
+    AcceptLoss, AtomicBatch, Batch, CallContext, Condition, CreateKeyspace, CreateTable, Delete,
+    Expiry, Get, InSession, MultiGet, Put, PutItem, Request, Scan, TableWrite, Touch,
+    WriteCondition,
 };
 
 use std::future::Future;

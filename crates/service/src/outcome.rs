@@ -20,7 +20,8 @@ pub enum Outcome {
     Touched(TouchOutcome),
     /// To [`crate::Request::MultiGet`], in the order of the keys.
     MultiGot(Vec<Result<GetOutcome, RequestError>>),
-    /// To [`crate::Request::Batch`].
+    /// To [`crate::Request::Batch`] and [`crate::Request::AtomicBatch`]; to the latter every result is
+    /// a success.
     Batch(BatchOutcome),
     /// To [`crate::Request::Scan`].
     Page(ScanOutcome),

@@ -33,6 +33,9 @@ pub enum Request {
     MultiGet(MultiGet),
     /// Writes or deletes many keys of one table, each on its own: not atomic.
     Batch(Batch),
+    /// Writes or deletes many keys, all of them or none, however the node dies that is asked. Not
+    /// isolated: others may see some of the writes before the rest.
+    AtomicBatch(AtomicBatch),
     /// Reads a page of a table, in the order of the ring.
     Scan(Scan),
     /// Shows what every replica of a key stores: for operators, tests and proofs.
@@ -248,6 +251,25 @@ pub struct Batch {
     pub items: Vec<PutItem>,
     /// How many replicas must have each.
     pub consistency: ConsistencyLevel,
+}
+
+/// Writes many keys of one keyspace, all or none of them. It costs two round trips more than
+/// [`Batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtomicBatch {
+    /// The writes; no key twice. [`Expiry::Keep`] is refused.
+    pub writes: Vec<TableWrite>,
+    /// How many replicas must have each before the answer.
+    pub consistency: ConsistencyLevel,
+}
+
+/// One write and its table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableWrite {
+    /// The table.
+    pub table: TableName,
+    /// The key and what is written to it.
+    pub item: PutItem,
 }
 
 /// Reads a page of a table.

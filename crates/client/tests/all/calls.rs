@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use meridian_client::{
-    BatchOutcome, ClusterView, ConsistencyLevel, CreateKeyspace, CreateTable, Expiry, GetOutcome,
-    KeyspaceDef, Millis, Outcome, PutItem, PutOutcome, ReadValue, ReplicaRow, Request,
-    RequestError, ScanOutcome, ScanRow, TableDef, TableOptions, TableView, TouchOutcome,
+    AtomicBatch, BatchOutcome, ClusterView, ConsistencyLevel, CreateKeyspace, CreateTable, Expiry,
+    GetOutcome, KeyspaceDef, Millis, Outcome, PutItem, PutOutcome, ReadValue, ReplicaRow, Request,
+    RequestError, ScanOutcome, ScanRow, TableDef, TableOptions, TableView, TableWrite,
+    TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::{Hlc, KeyspaceId, NodeId, TableId};
@@ -57,6 +58,9 @@ fn answer(request: &Request) -> Answer {
         Request::Batch(batch) => Outcome::Batch(BatchOutcome {
             results: batch.items.iter().map(|_| Ok(PutOutcome::default())).collect(),
         }),
+        Request::AtomicBatch(batch) => Outcome::Batch(BatchOutcome {
+            results: batch.writes.iter().map(|_| Ok(PutOutcome::default())).collect(),
+        }),
         Request::Scan(scan) => page(scan.cursor.as_ref()),
         Request::Replicas(_) => Outcome::Replicas(vec![ReplicaRow {
             node: "us-1".into(),
@@ -97,6 +101,10 @@ async fn every_call_has_its_answer() {
     let both = cities.multi_get(["a", "b"]).await;
     assert_eq!(both, Ok(vec![Ok(two_siblings()), Err(RequestError::Stopping)]));
     assert_eq!(cities.batch(vec![item("a"), item("b")]).await.unwrap().results.len(), 2);
+    let write = |key| TableWrite { table: cities.name().clone(), item: item(key) };
+    let writes = vec![write("a"), write("b")];
+    let atomic = AtomicBatch { writes, consistency: ConsistencyLevel::Quorum };
+    assert_eq!(client.atomic_batch(atomic).await.unwrap().results.len(), 2);
     assert_eq!(cities.replicas("k").await.unwrap()[0].clock_digest, Some(5));
     assert_eq!(client.describe_table(cities.name().clone()).await, Ok(table_view()));
     assert_eq!(client.list_tables().await, Ok((Vec::new(), vec![table_view().def])));

@@ -178,6 +178,7 @@ service! {
         touch(TouchRequest) -> TouchResponse by into_request;
         multi_get(MultiGetRequest) -> MultiGetResponse by into_request;
         batch(BatchRequest) -> BatchResponse by into_request;
+        atomic_batch(AtomicBatchRequest) -> BatchResponse by into_request;
         scan(ScanRequest) -> ScanResponse by into_request;
         replicas(GetRequest) -> ReplicasResponse by into_replicas_request;
     }

@@ -37,7 +37,7 @@ pub type PlannedReplicas = SmallVec<[PlannedReplica; 9]>;
 pub struct WritePlan {
     /// The level.
     pub level: ConsistencyLevel,
-    /// The coordinator, which is a replica and mints the dot.
+    /// The coordinator, which mints the dot as a replica, unless the write has one.
     pub leader: NodeId,
     /// What the level waits for; replicas that are down are counted as failed already.
     pub tally: Tally,
@@ -59,8 +59,8 @@ impl WritePlan {
         alive: impl Fn(NodeId) -> bool,
         topology: &Topology,
     ) -> Result<Self, RequestError> {
-        let mut tally = tally_for(level, Access::Write, local_dc, replicas)?;
         if !replicas.contains(self_id) {
+            let tally = tally_for(level, Access::Write, local_dc, replicas)?;
             let acks = tally.report(topology, true);
             let why = format!(
                 "{} is no replica of the key in its layout; nothing was written",
@@ -68,6 +68,23 @@ impl WritePlan {
             );
             return Err(RequestError::Failed { level, acks, why, write: false });
         }
+        Self::named(level, local_dc, self_id, replicas, alive, topology)
+    }
+
+    /// Plans a write that has its dot already: `self_id` need not be a replica, and collects the
+    /// acknowledgements.
+    ///
+    /// # Errors
+    /// As [`Self::new`], but for the last.
+    pub fn named(
+        level: ConsistencyLevel,
+        local_dc: DcId,
+        self_id: NodeId,
+        replicas: Replicas<'_>,
+        alive: impl Fn(NodeId) -> bool,
+        topology: &Topology,
+    ) -> Result<Self, RequestError> {
+        let mut tally = tally_for(level, Access::Write, local_dc, replicas)?;
         let planned = survey(&mut tally, replicas, |node| node == self_id || alive(node));
         refuse_unreachable(level, &tally, topology)?;
         Ok(Self { level, leader: self_id, tally, replicas: planned })

@@ -1,5 +1,6 @@
 //! The command line: what may be asked, and where it is answered.
 
+mod batch;
 mod chaos;
 mod cluster;
 mod config;
@@ -51,6 +52,8 @@ enum Command {
     Put(kv::PutArgs),
     /// Deletes a key.
     Del(kv::DelArgs),
+    /// Writes many keys of a keyspace, all or none of them.
+    Batch(batch::BatchArgs),
     /// Lists rows, in the order of the ring.
     Scan(scan::ScanArgs),
     /// Loads a file of JSON lines.
@@ -97,6 +100,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Get(args) => wait(kv::get(&args, output)),
         Command::Put(args) => wait(kv::put(&args, output)),
         Command::Del(args) => wait(kv::del(&args, output)),
+        Command::Batch(args) => wait(batch::batch(&args, output)),
         Command::Scan(args) => wait(scan::scan(&args, output)),
         Command::Import(args) => wait(import::import(&args, output)),
         Command::Table(args) => wait(schema::tables(args, output)),

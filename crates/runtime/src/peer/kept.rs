@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use meridian_coordinator::message::{
-    Refusal, ReplicaReply, ReplicaRequest, Reserve, VnodeDot, WriteDelta, Written,
+    LoggedBatch, Refusal, ReplicaReply, ReplicaRequest, Reserve, VnodeDot, WriteDelta, Written,
 };
-use meridian_store::{Commit, HintError, Reserved, Reserving};
+use meridian_store::{BatchError, Commit, HintError, Reserved, Reserving};
 use meridian_types::{KeptAs, NodeId};
 use tokio::sync::oneshot;
 
 use super::Asker;
+use crate::batches::KeepError;
 use crate::node::Inner;
 
 impl Inner {
@@ -38,6 +39,7 @@ impl Inner {
                 self.still_needs(kept_as, dot).await.map(ReplicaReply::Needed)
             }
             ReplicaRequest::Holds(dots) => self.held(dots).await,
+            ReplicaRequest::KeepBatch(batch) => self.keep_batch(batch).await,
             other => Err(Refusal::Malformed(format!("{other:?} is about no kept write"))),
         };
         served.unwrap_or_else(ReplicaReply::Refused)
@@ -80,6 +82,19 @@ impl Inner {
         held.map(ReplicaReply::Held)
     }
 
+    async fn keep_batch(self: &Arc<Self>, batch: LoggedBatch) -> Result<ReplicaReply, Refusal> {
+        let kept = self.off_thread(move |inner| inner.batches.keep(&batch, inner.host.wall()));
+        match kept.await.map_err(|given_up| Refusal::Storage(given_up.to_string()))? {
+            Ok(()) => Ok(ReplicaReply::BatchKept),
+            Err(KeepError::GivenUp) => Err(Refusal::GivenUp),
+            Err(KeepError::Log(BatchError::Full { .. })) => Err(Refusal::Overloaded),
+            Err(KeepError::Log(error)) => {
+                self.note_failure(error.to_string());
+                Err(Refusal::Storage(error.to_string()))
+            }
+        }
+    }
+
     async fn still_needs(
         self: &Arc<Self>,
         kept_as: KeptAs,
@@ -88,7 +103,9 @@ impl Inner {
         let failed = |error: HintError| Refusal::Storage(error.to_string());
         let needed = self.off_thread(move |inner| match kept_as {
             KeptAs::Intent(number) => inner.intents.needs(inner, number, dot).map_err(failed),
-            KeptAs::Batch(_) => Err(Refusal::Malformed("not served yet".to_owned())),
+            KeptAs::Batch(id) => {
+                inner.batches.needs(id, dot).map_err(|error| Refusal::Storage(error.to_string()))
+            }
         });
         needed.await.map_err(|given_up| Refusal::Storage(given_up.to_string()))?
     }

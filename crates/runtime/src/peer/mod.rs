@@ -154,7 +154,9 @@ impl Inner {
             | ReplicaRequest::StillNeeded { .. }
             | ReplicaRequest::Holds(_)
             | ReplicaRequest::KeepBatch(_)) => self.kept_asked(asker, request),
-            ReplicaRequest::ForgetBatches(_) => {}
+            ReplicaRequest::ForgetBatches(ids) => {
+                self.block(move |inner| inner.forget_own_batches(&ids));
+            }
         }
     }
 

@@ -68,6 +68,7 @@ impl Inner {
             Request::Touch(touch) => self.touch(&context, touch, handed, session).await,
             Request::MultiGet(gets) => Box::pin(self.multi_get(&context, gets, session)).await,
             Request::Batch(batch) => Box::pin(self.batch(&context, batch, session)).await,
+            Request::AtomicBatch(batch) => Box::pin(self.atomic_batch(&context, batch)).await,
             Request::Scan(scan) => Box::pin(self.scan(&context, scan, session)).await,
             Request::InSession(inside) => self.in_session(context, inside, handed).await,
             Request::Replicas(get) => Box::pin(self.replicas(&context, get)).await,

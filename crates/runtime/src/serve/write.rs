@@ -18,9 +18,9 @@ use crate::node::Inner;
 use crate::session::Sessional;
 
 /// A write whose leading replica is this node, resolved down to what is stored.
-struct ResolvedWrite {
-    key: Bytes,
-    write: LocalWrite,
+pub(super) struct ResolvedWrite {
+    pub(super) key: Bytes,
+    pub(super) write: LocalWrite,
 }
 
 impl Inner {
@@ -110,7 +110,7 @@ impl Inner {
         Ok(Outcome::Touched(TouchOutcome { existed: true, changed: true }))
     }
 
-    fn check_write(
+    pub(super) fn check_write(
         &self,
         table: &TableName,
         item: &PutItem,
@@ -146,7 +146,8 @@ impl Inner {
         let mut context = *context;
         let before = if condition.is_some() || item.expiry == Expiry::Keep {
             let budget = Budget::new(&context, self.host.now());
-            let before = self.value_before(&context, &name, &item.key, consistency, session).await?;
+            let before =
+                self.value_before(&context, &name, &item.key, consistency, session).await?;
             context = budget.left(self.host.now());
             Some(before)
         } else {
@@ -172,7 +173,7 @@ impl Inner {
         Ok(PutOutcome { applied: true, existed, context, stamp: written.done.stamp })
     }
 
-    fn resolve(
+    pub(super) fn resolve(
         &self,
         table: &TableRef,
         item: PutItem,

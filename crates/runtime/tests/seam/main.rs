@@ -1,6 +1,7 @@
 //! Nodes on a host of the test's own: no tokio runtime, no thread, no socket, no file.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod kept;
 mod late;
 mod world;
 
@@ -13,7 +14,7 @@ use meridian_runtime::{ForgettingSettings, Node, NodeOptions, Parts, PlacementCa
 use meridian_service::{
     CallContext, Effect, Expiry, Get, Outcome, Put, PutItem, Request, RequestError, Service,
 };
-use meridian_store::{HintLimits, Hints, MemMetadata, StoreOptions};
+use meridian_store::{Batches, HintLimits, Hints, MAX_BATCH_BYTES, MemMetadata, StoreOptions};
 use meridian_telemetry::Metrics;
 use meridian_topology::{Capacity, DcInfo, KeyspaceMap, NodeInfo, Topology, VnodeCount};
 use meridian_types::catalog::Version;
@@ -78,6 +79,7 @@ impl Cluster {
             fs: Arc::new(disk.clone()),
             metadata: Arc::new(metadata.clone()),
             hints: Arc::new(hints),
+            batches: Arc::new(Batches::in_memory(metadata, MAX_BATCH_BYTES).unwrap()),
             links: Box::new(TestLinker(Arc::clone(&self.world))),
         };
         let options = self.options(id);

@@ -92,6 +92,12 @@ impl World {
         self.run(Sleep { world: Arc::clone(self), until });
     }
 
+    /// Ends after so many milliseconds.
+    pub(crate) fn sleep(self: &Arc<Self>, millis: u64) -> BoxFuture<'static, ()> {
+        let until = Millis(self.now.load(Ordering::Relaxed) + millis);
+        Box::pin(Sleep { world: Arc::clone(self), until })
+    }
+
     /// A digest of everything that was sent.
     /// Hands a node a message that nobody sent.
     pub(crate) fn hand(self: &Arc<Self>, from: NodeId, to: NodeId, class: Class, message: Bytes) {

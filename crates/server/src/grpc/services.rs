@@ -95,6 +95,13 @@ impl<S: Service> Kv for Desk<S> {
         self.ask(request).await
     }
 
+    async fn atomic_batch(
+        &self,
+        request: Request<v1::AtomicBatchRequest>,
+    ) -> Answer<v1::BatchResponse> {
+        self.ask(request).await
+    }
+
     async fn scan(&self, request: Request<v1::ScanRequest>) -> Answer<v1::ScanResponse> {
         self.ask(request).await
     }

@@ -123,7 +123,11 @@ impl Work {
             Self::Ask(request, _) => {
                 matches!(
                     request,
-                    Request::Put(_) | Request::Delete(_) | Request::Touch(_) | Request::Batch(_)
+                    Request::Put(_)
+                        | Request::Delete(_)
+                        | Request::Touch(_)
+                        | Request::Batch(_)
+                        | Request::AtomicBatch(_)
                 )
             }
             Self::Swap(_) | Self::Delete { .. } | Self::TouchIf(..) => true,

@@ -8,8 +8,8 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use meridian_service::{
-    Batch, Expiry, GetOutcome, MultiGet, Outcome, PutItem, PutOutcome, Request, RequestError,
-    Service, Touch,
+    AtomicBatch, Batch, Expiry, GetOutcome, MultiGet, Outcome, PutItem, PutOutcome, Request,
+    RequestError, Service, TableWrite, Touch,
 };
 use meridian_types::{Millis, TableName};
 use serde::{Deserialize, Serialize};
@@ -41,12 +41,18 @@ struct Keys {
 #[serde(deny_unknown_fields)]
 struct Items {
     items: Vec<Item>,
+    /// All of them or none.
+    #[serde(default)]
+    atomic: bool,
 }
 
 /// One write of a batch. `value: null` deletes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
+    /// In an atomic batch: another table of the keyspace.
+    #[serde(default)]
+    table: Option<String>,
     key: JsonBytes,
     value: Option<JsonBytes>,
     #[serde(default)]
@@ -80,6 +86,15 @@ fn expiry(ttl_ms: Option<u64>, expires: Option<u64>, or: Expiry) -> Result<Expir
 }
 
 impl Item {
+    fn into_write(mut self, table: &TableName) -> Result<TableWrite, RequestError> {
+        let table = match self.table.take() {
+            Some(name) => TableName::new(table.keyspace(), &name)
+                .map_err(|why| invalid("table", why.to_string()))?,
+            None => table.clone(),
+        };
+        Ok(TableWrite { table, item: self.into_item()? })
+    }
+
     fn into_item(self) -> Result<PutItem, RequestError> {
         let parse = |text: String| {
             text.parse().map_err(|why| invalid("write_id", format!("a UUID: {why}")))
@@ -105,8 +120,17 @@ fn understand(call: &Call, table: TableName, verb: &str, body: &Body) -> Result<
             Ok(Request::MultiGet(MultiGet { table, keys, consistency, with_context: true }))
         }
         "batch" => {
-            let Items { items } = json(body)?;
-            let items = items.into_iter().map(Item::into_item).collect::<Result<_, _>>()?;
+            let Items { items, atomic } = json(body)?;
+            if atomic {
+                let writes = items.into_iter().map(|item| item.into_write(&table));
+                let writes = writes.collect::<Result<_, _>>()?;
+                return Ok(Request::AtomicBatch(AtomicBatch { writes, consistency }));
+            }
+            let items = items.into_iter().map(|item| match &item.table {
+                Some(_) => Err(invalid("table", "only an atomic batch has it".to_owned())),
+                None => item.into_item(),
+            });
+            let items = items.collect::<Result<_, _>>()?;
             Ok(Request::Batch(Batch { table, items, consistency }))
         }
         "touch" => {

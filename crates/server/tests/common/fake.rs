@@ -9,7 +9,7 @@ use meridian_crdt::TokenError;
 use meridian_service::{
     BatchOutcome, CallContext, ClusterView, Condition, DcView, Expiry, GetOutcome, NodeView,
     Outcome, PutItem, PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome,
-    ScanRow, Service, TableView, Touch, TouchOutcome,
+    ScanRow, Service, TableView, TableWrite, Touch, TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::{
@@ -283,6 +283,11 @@ impl Fake {
             Request::Batch(batch) => {
                 let one = |item| self.put(&batch.table, item, None);
                 let results = batch.items.into_iter().map(one).collect();
+                Ok(Outcome::Batch(BatchOutcome { results }))
+            }
+            Request::AtomicBatch(batch) => {
+                let one = |write: TableWrite| self.put(&write.table, write.item, None);
+                let results = batch.writes.into_iter().map(one).collect();
                 Ok(Outcome::Batch(BatchOutcome { results }))
             }
             Request::Scan(scan) => self.scan(&scan).map(Outcome::Page),

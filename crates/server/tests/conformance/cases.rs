@@ -127,6 +127,12 @@ pub(super) fn many_cases() -> Vec<(Request, Scripted)> {
     ];
     let batch = Batch { table: table(), items, consistency: LEVEL };
     let batch = || Request::Batch(batch.clone());
+    let writes = ["cities", "rivers"].map(|name| TableWrite {
+        table: TableName::new("geo", name).unwrap(),
+        item: item(key(), Some(b"v\xff"), Expiry::TableDefault),
+    });
+    let atomic = AtomicBatch { writes: writes.to_vec(), consistency: LEVEL };
+    let atomic = || Request::AtomicBatch(atomic.clone());
     let results = |results| Ok(Outcome::Batch(BatchOutcome { results }));
     let scan = |cursor: Option<u64>| {
         Request::Scan(Scan {
@@ -148,6 +154,8 @@ pub(super) fn many_cases() -> Vec<(Request, Scripted)> {
         (batch(), results(vec![Ok(written(true)), Ok(written(true))])),
         (batch(), results(vec![Err(RequestError::Stopping), Ok(written(true))])),
         (batch(), results(vec![Err(RequestError::Stopping), Err(RequestError::Stopping)])),
+        (atomic(), results(vec![Ok(written(true)), Ok(written(true))])),
+        (atomic(), Err(RequestError::Stopping)),
         (scan(None), Ok(Outcome::Page(full))),
         (scan(Some(u64::MAX)), Ok(Outcome::Page(ScanOutcome::default()))),
     ]

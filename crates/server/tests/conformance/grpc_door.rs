@@ -50,6 +50,11 @@ pub(super) async fn run(kv: &mut Kv, admin: &mut Admin, request: Request) -> Scr
             let message = v1::BatchRequest::from(batch);
             outcome(kv.batch(message).await, |m| Outcome::Batch(m.try_into().unwrap()))
         }
+        Request::AtomicBatch(batch) => {
+            let message = v1::AtomicBatchRequest::from(batch);
+            let answer = kv.atomic_batch(message).await;
+            outcome(answer, |m| Outcome::Batch(m.try_into().unwrap()))
+        }
         Request::Scan(scan) => {
             let message = v1::ScanRequest::from(scan);
             outcome(kv.scan(message).await, |m| Outcome::Page(m.into()))

@@ -25,10 +25,10 @@ use common::http::{Answer, ask};
 use common::resp::{Client, Frame};
 use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_service::{
-    AcceptLoss, Batch, BatchOutcome, CallContext, ClusterView, Condition, CreateKeyspace,
-    CreateTable, DcShortfall, DcTally, DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet,
-    Outcome, Put, PutItem, PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan,
-    ScanOutcome, ScanRow, Service, TableView, Touch, TouchOutcome,
+    AcceptLoss, AtomicBatch, Batch, BatchOutcome, CallContext, ClusterView, Condition,
+    CreateKeyspace, CreateTable, DcShortfall, DcTally, DcView, Delete, Effect, Expiry, Get,
+    GetOutcome, MultiGet, Outcome, Put, PutItem, PutOutcome, ReadValue, ReplicaRow, Request,
+    RequestError, Scan, ScanOutcome, ScanRow, Service, TableView, TableWrite, Touch, TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::{

@@ -80,6 +80,15 @@ pub(super) async fn run(at: std::net::SocketAddr, request: &Request, json: bool)
             let items: Vec<_> = batch.items.iter().map(item).collect();
             post("batch", json!({ "items": items })).await
         }
+        Request::AtomicBatch(batch) => {
+            let item = |write: &TableWrite| {
+                let value = write.item.value.as_ref().map(|value| in_json(value));
+                let (table, key) = (write.table.table(), in_json(&write.item.key));
+                json!({ "table": table, "key": key, "value": value })
+            };
+            let items: Vec<_> = batch.writes.iter().map(item).collect();
+            post("batch", json!({ "items": items, "atomic": true })).await
+        }
         Request::Scan(scan) => {
             use base64::Engine;
             let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -182,7 +191,7 @@ pub(super) fn read(request: &Request, answer: &Answer) -> Seen {
             Seen::Touched { existed: answer.json()["existed"].as_bool().unwrap() }
         }
         (Request::MultiGet(_), 200) => many(&envelope),
-        (Request::Batch(_), 200) => {
+        (Request::Batch(_) | Request::AtomicBatch(_), 200) => {
             many(&|ok| Seen::Written { applied: ok["applied"].as_bool().unwrap() })
         }
         (Request::Scan(_), 200) => {

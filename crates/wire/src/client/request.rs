@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use meridian_service::{
-    Batch, Condition, Delete, Expiry, Get, MultiGet, Put, PutItem, Request, RequestError, Scan,
-    Touch,
+    AtomicBatch, Batch, Condition, Delete, Expiry, Get, MultiGet, Put, PutItem, Request,
+    RequestError, Scan, TableWrite, Touch,
 };
 use meridian_types::{ConsistencyLevel, Millis, TableName, TableNameError, WriteId};
 
@@ -275,6 +275,32 @@ impl From<Batch> for v1::BatchRequest {
         Self {
             table: batch.table.into(),
             items: batch.items.into_iter().map(Into::into).collect(),
+            consistency: consistency(batch.consistency).into(),
+        }
+    }
+}
+
+impl IntoRequest for v1::AtomicBatchRequest {
+    fn into_request(self, defaults: &Defaults) -> Result<Request, RequestError> {
+        let one = |write: v1::TableWrite| {
+            let item = write.item.ok_or_else(|| invalid("item", "it is missing"))?;
+            Ok(TableWrite { table: table(&write.table)?, item: defaults.item(item)? })
+        };
+        Ok(Request::AtomicBatch(AtomicBatch {
+            writes: self.writes.into_iter().map(one).collect::<Result<_, RequestError>>()?,
+            consistency: defaults.level(self.consistency)?,
+        }))
+    }
+}
+
+impl From<AtomicBatch> for v1::AtomicBatchRequest {
+    fn from(batch: AtomicBatch) -> Self {
+        let one = |TableWrite { table, item }| v1::TableWrite {
+            table: table.into(),
+            item: Some(item.into()),
+        };
+        Self {
+            writes: batch.writes.into_iter().map(one).collect(),
             consistency: consistency(batch.consistency).into(),
         }
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use meridian_crdt::{SessionTokenError, TokenError};
 use meridian_service::{
-    Batch, BatchOutcome, ClusterView, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally,
-    DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet, NodeView, Outcome, Put, PutItem,
-    PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow,
-    TableView, Touch, TouchOutcome,
+    AtomicBatch, Batch, BatchOutcome, ClusterView, Condition, CreateKeyspace, CreateTable,
+    DcShortfall, DcTally, DcView, Delete, Effect, Expiry, Get, GetOutcome, MultiGet, NodeView,
+    Outcome, Put, PutItem, PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan,
+    ScanOutcome, ScanRow, TableView, TableWrite, Touch, TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::varint::DecodeError;
@@ -186,6 +186,13 @@ fn requests_come_back() {
     let batch = Batch { table: table(), items, consistency };
     let back = v1::BatchRequest::from(batch.clone()).into_request(&DEFAULTS);
     assert_eq!(back, Ok(Request::Batch(batch)));
+    let writes = vec![
+        TableWrite { table: table(), item: item(Expiry::Never) },
+        TableWrite { table: "geo.rivers".parse().unwrap(), item: item(Expiry::TableDefault) },
+    ];
+    let batch = AtomicBatch { writes, consistency };
+    let back = v1::AtomicBatchRequest::from(batch.clone()).into_request(&DEFAULTS);
+    assert_eq!(back, Ok(Request::AtomicBatch(batch)));
     let scan = Scan {
         table: table(),
         cursor: Some(Bytes::from_static(b"c")),

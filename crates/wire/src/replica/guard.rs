@@ -30,6 +30,7 @@ const CLIENT_REQUEST: Shape = Shape(&[
     (6, KEYS),                                                      // batch: writes
     (9, KEYS),                                                      // create keyspace: replication
     (14, Shape(&[(1, LEAF), (2, Shape(&[(5, KEYS), (6, KEYS)]))])), // in a session
+    (16, Shape(&[(1, LEAF)])),                                      // atomic batch: writes
 ]);
 const KEYS: Shape = Shape(&[(2, LEAF)]);
 

@@ -16,10 +16,10 @@ use meridian_repair::message::{
     PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, ToldEvidence,
 };
 use meridian_service::{
-    Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally, Delete,
-    Effect, Expiry, Get, GetOutcome, InSession, MultiGet, Outcome, Put, PutItem, PutOutcome,
-    ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow, SessionOutcome,
-    Touch, TouchOutcome,
+    AtomicBatch, Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally,
+    Delete, Effect, Expiry, Get, GetOutcome, InSession, MultiGet, Outcome, Put, PutItem,
+    PutOutcome, ReadValue, ReplicaRow, Request, RequestError, Scan, ScanOutcome, ScanRow,
+    SessionOutcome, TableWrite, Touch, TouchOutcome,
 };
 use meridian_types::catalog::Version;
 use meridian_types::{
@@ -277,6 +277,11 @@ fn client_request() -> impl Strategy<Value = Request> {
         })),
         (table(), vec(item(), 0..5), level()).prop_map(|(table, items, consistency)| {
             Request::Batch(Batch { table, items, consistency })
+        }),
+        (vec((table(), item()), 0..5), level()).prop_map(|(writes, consistency)| {
+            let one = |(table, item)| TableWrite { table, item };
+            let writes = writes.into_iter().map(one).collect();
+            Request::AtomicBatch(AtomicBatch { writes, consistency })
         }),
         (get(), option::of(bytes()), 1usize..10_000).prop_map(|(get, cursor, limit)| {
             Request::Scan(Scan {
