@@ -16,6 +16,9 @@ pub enum RepairRequest {
         /// Whether the asker gave up hints for the asked, which therefore lacks writes that no
         /// hint will bring.
         gaps: bool,
+        /// Whether the asker makes good what it may have lost: then the answer says also of sound
+        /// vnodes that they had a loss once.
+        losses: bool,
     },
     /// A page of the rows that the puller lacks.
     Pull(PullRequest),

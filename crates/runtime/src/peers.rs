@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use meridian_telemetry::{Metrics, PeerMetrics};
 use meridian_topology::Topology;
-use meridian_types::{Goods, KeyspaceId, NodeId, PeerStanding, ReadClass, VnodeId};
+use meridian_types::{Goods, KeyspaceId, NodeId, PeerStanding, ReadClass, VnodeId, VnodeKind};
 
 /// One other node.
 pub(crate) struct Peer {
@@ -98,8 +98,11 @@ impl Peers {
         let Some(peer) = self.get(id) else { return };
         let before = peer.unsound.load();
         let known = before.as_ref().and_then(|known| known.get(&keyspace));
-        let now: BTreeMap<VnodeId, Goods> =
-            unsound.iter().map(|(vnode, standing)| (*vnode, standing.goods)).collect();
+        let now: BTreeMap<VnodeId, Goods> = unsound
+            .iter()
+            .filter(|(_, standing)| standing.kind != VnodeKind::Sound)
+            .map(|(vnode, standing)| (*vnode, standing.goods))
+            .collect();
         if known.map_or(now.is_empty(), |known| *known == now) {
             return;
         }

@@ -85,7 +85,7 @@ async fn settle(
         vnodes.into_iter().zip(states).collect::<Vec<_>>()
     };
     let states = inner.off_thread(states).await.ok()?;
-    let compared = compare(inner, peer, keyspace, false, COMPARE_TIMEOUT_MS).await?;
+    let compared = compare(inner, peer, keyspace, (false, true), COMPARE_TIMEOUT_MS).await?;
     inner.peers.said_of_itself(peer, keyspace, &compared.unsound);
     let settle = move |inner: &Arc<Inner>| {
         let mut unsettled = BTreeSet::new();
@@ -217,15 +217,18 @@ impl Inner {
         Ok(Reading { version: read.version, unsettled })
     }
 
-    /// What the vnodes that this node is not sound for can prove, for a peer.
+    /// What this node can prove of vnodes that it is not sound for, for a peer; and of those that had
+    /// a loss once, if `losses`.
     pub(crate) fn unsound(
         &self,
         keyspace: KeyspaceId,
         vnodes: &[VnodeId],
+        losses: bool,
     ) -> Vec<(VnodeId, PeerStanding)> {
-        let kind = |vnode: VnodeId| self.store.standing(keyspace, vnode).kind();
-        let unsound = vnodes.iter().copied().filter(|vnode| kind(*vnode) != VnodeKind::Sound);
-        unsound.map(|vnode| (vnode, self.store.peer_standing(keyspace, vnode))).collect()
+        let is_sound = |vnode| self.store.standing(keyspace, vnode).kind() == VnodeKind::Sound;
+        let looked_at = vnodes.iter().copied().filter(|vnode| losses || !is_sound(*vnode));
+        let told = looked_at.map(|vnode| (vnode, self.store.peer_standing(keyspace, vnode)));
+        told.filter(|(_, standing)| *standing != PeerStanding::SOUND).collect()
     }
 
     /// Whether nobody is left to pull from, and that is not enough.
@@ -245,7 +248,9 @@ impl Inner {
     ) -> Option<Result<Progress, StoreError>> {
         let mine = compared.same(vnode)?;
         let at = compared.standing_of(vnode);
-        let nothing_there = at.kind == VnodeKind::Fresh && mine == VnodeClock::default().digest();
+        // Loose rows have no clock.
+        let nothing_there =
+            at.kind != VnodeKind::Rebuilding && mine == VnodeClock::default().digest();
         let (full, proves) = match state.kind {
             VnodeKind::Sound | VnodeKind::Rebuilding => (false, false),
             VnodeKind::Suspect => (false, true),

@@ -52,12 +52,12 @@ pub(crate) async fn compare(
     inner: &Arc<Inner>,
     peer: NodeId,
     keyspace: KeyspaceId,
-    gaps: bool,
+    (gaps, losses): (bool, bool),
     timeout_ms: u64,
 ) -> Option<Comparison> {
     let (held, mine) = digests(inner, keyspace, peer).await?;
     let digest = combined_digest(mine.iter().copied());
-    let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps });
+    let body = PeerBody::Repair(RepairRequest::Compare { keyspace, digest, gaps, losses });
     let comparison = match inner.ask(peer, Class::Background, None, body, timeout_ms).await {
         Ok(PeerBody::RepairReply(RepairReply::Same { unsound })) => {
             Comparison { digest, mine, theirs: None, unsound }

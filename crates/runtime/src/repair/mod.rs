@@ -36,7 +36,8 @@ pub(crate) fn perform(inner: &Arc<Inner>, action: AntiEntropyAction) {
     match action {
         AntiEntropyAction::Compare { peer, keyspace, gaps } => {
             inner.spawn(move |inner| async move {
-                let compared = compare(&inner, peer, keyspace, gaps, COMPARE_TIMEOUT_MS).await;
+                let compared =
+                    compare(&inner, peer, keyspace, (gaps, false), COMPARE_TIMEOUT_MS).await;
                 let event = match compared {
                     Some(compared) => {
                         let (digest, differing) = (compared.digest, compared.differing());

@@ -30,12 +30,12 @@ impl Inner {
                 return inner.send_back(asker, PeerBody::RepairReply(too_late()));
             }
             let reply = match request {
-                RepairRequest::Compare { keyspace, digest, gaps } => {
+                RepairRequest::Compare { keyspace, digest, gaps, losses } => {
                     if gaps {
                         let told = AntiEntropyEvent::ToldOfGaps { peer: asker.node, keyspace };
                         inner.control.tell(ControlEvent::Node(NodeEvent::AntiEntropy(told)));
                     }
-                    inner.compare_clocks(asker.node, keyspace, digest)
+                    inner.compare_clocks(asker.node, keyspace, (digest, losses))
                 }
                 RepairRequest::Pull(request) => {
                     let PullRequest { keyspace, vnode, clock, .. } = &request;
@@ -61,13 +61,18 @@ impl Inner {
         });
     }
 
-    fn compare_clocks(&self, peer: NodeId, keyspace: KeyspaceId, digest: u128) -> RepairReply {
+    fn compare_clocks(
+        &self,
+        peer: NodeId,
+        keyspace: KeyspaceId,
+        (digest, losses): (u128, bool),
+    ) -> RepairReply {
         if self.catalog.load().keyspace(keyspace).is_none() {
             return RepairReply::Refused(format!("keyspace {keyspace} is not known here yet"));
         }
         let vnodes = self.shared_vnodes(keyspace, peer);
         // Before the clocks: of what it says now, all is in them.
-        let unsound = self.unsound(keyspace, &vnodes);
+        let unsound = self.unsound(keyspace, &vnodes, losses);
         let held = self.held_if_hints(peer, keyspace, &vnodes);
         let digests = self.store.clock_digests(keyspace, &vnodes);
         let own = combined_digest(digests.iter().copied());

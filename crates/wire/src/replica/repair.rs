@@ -22,11 +22,12 @@ const STANDING_BYTES: usize = 10;
 impl From<&RepairRequest> for v1::RepairRequest {
     fn from(request: &RepairRequest) -> Self {
         let request = match request {
-            RepairRequest::Compare { keyspace, digest, gaps } => {
+            RepairRequest::Compare { keyspace, digest, gaps, losses } => {
                 Request::Compare(v1::CompareClocks {
                     keyspace: keyspace.0,
                     digest: Some((*digest).into()),
                     gaps: *gaps,
+                    losses: *losses,
                 })
             }
             RepairRequest::Pull(pull) => Request::Pull(v1::PullRows {
@@ -59,6 +60,7 @@ impl TryFrom<v1::RepairRequest> for RepairRequest {
                 keyspace: KeyspaceId(compare.keyspace),
                 digest: required(compare.digest, "digest of a comparison")?,
                 gaps: compare.gaps,
+                losses: compare.losses,
             },
             Request::Pull(pull) => Self::Pull(PullRequest {
                 keyspace: KeyspaceId(pull.keyspace),

@@ -100,7 +100,10 @@ fn a_read_says_what_it_waits_for() {
 
 #[test]
 fn a_comparison_of_clocks() {
-    let compare = |gaps| RepairRequest::Compare { keyspace: KeyspaceId(1), digest: 5, gaps };
+    let compare = |gaps| {
+        let (keyspace, losses) = (KeyspaceId(1), false);
+        RepairRequest::Compare { keyspace, digest: 5, gaps, losses }
+    };
     golden(PeerBody::Repair(compare(false)), "08ac022a0f0a0d08011209110500000000000000");
     golden(PeerBody::Repair(compare(true)), "08ac022a110a0f080112091105000000000000001801");
     let digests = vec![(VnodeId(1), 2), (VnodeId(300), 4)];

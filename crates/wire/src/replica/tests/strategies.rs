@@ -472,10 +472,11 @@ fn pull_position() -> impl Strategy<Value = PullPosition> {
 
 fn repair_request() -> impl Strategy<Value = RepairRequest> {
     prop_oneof![
-        any::<(u32, u128, bool)>().prop_map(|(keyspace, digest, gaps)| RepairRequest::Compare {
+        any::<(u32, u128, bool, bool)>().prop_map(|(keyspace, digest, gaps, losses)| RepairRequest::Compare {
             keyspace: KeyspaceId(keyspace),
             digest,
             gaps,
+            losses,
         }),
         (any::<(u32, u32, bool, usize)>(), clock(), option::of(pull_position())).prop_map(
             |((keyspace, vnode, full, max_bytes), clock, after)| {
