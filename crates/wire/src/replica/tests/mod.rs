@@ -1,6 +1,7 @@
 //! Everything that nodes say comes back as it was, and nothing else is taken for it.
 
 mod golden;
+mod repair_strategies;
 mod strategies;
 
 use proptest::prelude::*;

@@ -9,11 +9,7 @@ use meridian_coordinator::message::{
     WriteDelta, Written,
 };
 use meridian_crdt::{
-    Actor, Context, Delta, Dot, Entry, Evidence, Promise, Row, RowVersion, SessionTokenError,
-    VnodeClock,
-};
-use meridian_repair::message::{
-    PullMany, PullPage, PullPosition, PullRequest, PulledPages, PulledRow, ToldEvidence,
+    Actor, Context, Delta, Dot, Entry, Row, RowVersion, SessionTokenError, VnodeClock,
 };
 use meridian_service::{
     AtomicBatch, Batch, BatchOutcome, Condition, CreateKeyspace, CreateTable, DcShortfall, DcTally,
@@ -31,13 +27,14 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use super::repair_strategies::{repair_reply, repair_request};
 use crate::replica::*;
 
-fn bytes() -> impl Strategy<Value = Bytes> {
+pub(super) fn bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..20).prop_map(Bytes::from)
 }
 
-fn text() -> impl Strategy<Value = String> {
+pub(super) fn text() -> impl Strategy<Value = String> {
     "[a-z ]{0,12}"
 }
 
@@ -51,7 +48,7 @@ fn context() -> impl Strategy<Value = Context> {
     vec(dot(), 0..8).prop_map(|dots| dots.into_iter().collect())
 }
 
-fn clock() -> impl Strategy<Value = VnodeClock> {
+pub(super) fn clock() -> impl Strategy<Value = VnodeClock> {
     vec(dot(), 0..12).prop_map(|dots| {
         let mut clock = VnodeClock::default();
         for dot in dots {
@@ -72,7 +69,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     )
 }
 
-fn row() -> impl Strategy<Value = Row> {
+pub(super) fn row() -> impl Strategy<Value = Row> {
     (vec(entry(), 0..4), context()).prop_map(|(entries, context)| Row::new(entries, context))
 }
 
@@ -94,7 +91,7 @@ fn class() -> impl Strategy<Value = ReadClass> {
     proptest::sample::select(&ReadClass::EVERY[..])
 }
 
-fn standing() -> impl Strategy<Value = PeerStanding> {
+pub(super) fn standing() -> impl Strategy<Value = PeerStanding> {
     (proptest::sample::select(&VnodeKind::EVERY[..]), 0u8..16, any::<u64>()).prop_map(
         |(kind, goods, loss)| PeerStanding {
             kind,
@@ -463,91 +460,6 @@ fn replica_reply() -> impl Strategy<Value = ReplicaReply> {
         any::<bool>().prop_map(ReplicaReply::Needed),
         vec(any::<bool>(), 0..5).prop_map(ReplicaReply::Held),
         Just(ReplicaReply::BatchKept),
-    ]
-}
-
-fn pull_position() -> impl Strategy<Value = PullPosition> {
-    (any::<u32>(), bytes()).prop_map(|(table, at)| PullPosition { table: TableId(table), at })
-}
-
-fn repair_request() -> impl Strategy<Value = RepairRequest> {
-    prop_oneof![
-        any::<(u32, u128, bool, bool)>().prop_map(|(keyspace, digest, gaps, losses)| RepairRequest::Compare {
-            keyspace: KeyspaceId(keyspace),
-            digest,
-            gaps,
-            losses,
-        }),
-        (any::<(u32, u32, bool, usize)>(), clock(), option::of(pull_position())).prop_map(
-            |((keyspace, vnode, full, max_bytes), clock, after)| {
-                RepairRequest::Pull(PullRequest {
-                    keyspace: KeyspaceId(keyspace),
-                    vnode: VnodeId(vnode),
-                    clock,
-                    after,
-                    full,
-                    max_bytes,
-                })
-            }
-        ),
-        (any::<(u32, usize)>(), vec((any::<u32>(), clock()), 0..4)).prop_map(
-            |((keyspace, max_bytes), vnodes)| {
-                let vnodes = vnodes.into_iter().map(|(vnode, clock)| (VnodeId(vnode), clock));
-                let (keyspace, vnodes) = (KeyspaceId(keyspace), vnodes.collect());
-                RepairRequest::PullMany(PullMany { keyspace, vnodes, max_bytes })
-            }
-        ),
-        (any::<(u32, u64)>(), vec(any::<u32>(), 0..4)).prop_map(|((keyspace, layout), vnodes)| {
-            let (keyspace, vnodes) = (KeyspaceId(keyspace), vnodes.into_iter().map(VnodeId));
-            RepairRequest::Evidence { keyspace, layout, vnodes: vnodes.collect() }
-        }),
-    ]
-}
-
-fn unsound() -> impl Strategy<Value = Vec<(VnodeId, PeerStanding)>> {
-    vec((any::<u32>().prop_map(VnodeId), standing()), 0..5)
-}
-
-fn told_evidence() -> impl Strategy<Value = ToldEvidence> {
-    let promise = any::<(u32, u64, u64, u64)>().prop_map(|(node, incarnation, counter, stamp)| {
-        let (node, incarnation) = (NodeId(node), Incarnation(incarnation));
-        (Actor { node, incarnation }, Promise { counter, stamp: Hlc(stamp) })
-    });
-    let promises = vec(promise, 0..3).prop_map(|promises| promises.into_iter().collect());
-    let evidence = (clock(), promises).prop_map(|(clock, promises)| Evidence { clock, promises });
-    let vnode = (any::<u32>(), evidence).prop_map(|(vnode, told)| (VnodeId(vnode), told));
-    (any::<(u64, u64)>(), vec(vnode, 0..3)).prop_map(|((incarnation, layout), vnodes)| {
-        ToldEvidence { incarnation: Incarnation(incarnation), layout, vnodes }
-    })
-}
-
-fn pull_page() -> impl Strategy<Value = PullPage> {
-    let pulled = (any::<u32>(), bytes(), row()).prop_map(|(table, key, row)| PulledRow {
-        table: TableId(table),
-        key,
-        row,
-    });
-    (clock(), standing(), vec(pulled, 0..4), option::of(pull_position()))
-        .prop_map(|(clock, standing, rows, next)| PullPage { clock, standing, rows, next })
-}
-
-fn repair_reply() -> impl Strategy<Value = RepairReply> {
-    prop_oneof![
-        unsound().prop_map(|unsound| RepairReply::Same { unsound }),
-        (vec(any::<(u32, u128)>(), 0..5), unsound()).prop_map(|(digests, unsound)| {
-            let one = |(vnode, digest)| (VnodeId(vnode), digest);
-            RepairReply::Differs { digests: digests.into_iter().map(one).collect(), unsound }
-        }),
-        pull_page().prop_map(RepairReply::Page),
-        (vec(any::<u32>(), 0..4), vec((any::<u32>(), pull_page()), 0..3)).prop_map(
-            |(covered, pages)| {
-                let covered = covered.into_iter().map(VnodeId).collect();
-                let pages = pages.into_iter().map(|(vnode, page)| (VnodeId(vnode), page));
-                RepairReply::Pages(PulledPages { covered, pages: pages.collect() })
-            }
-        ),
-        text().prop_map(RepairReply::Refused),
-        told_evidence().prop_map(RepairReply::Evidence),
     ]
 }
 
