@@ -12,7 +12,7 @@ use meridian_types::{Mutation, WriteId, broken};
 use super::loose::{proven, put_stored};
 use super::*;
 use crate::records::{self, AHEAD_KEY, MARK_KEY};
-use crate::standing::VnodeState;
+use crate::standing::{VnodeKind, VnodeState};
 use crate::vnodes::Vnode;
 
 /// What a write replaces.
@@ -311,9 +311,7 @@ impl Inner {
     ) -> Result<Commit, StoreError> {
         if vnode.is_unrecorded() {
             let state = vnode.state(self.actor.incarnation);
-            let commit = self.write_state(vnode, batch, carried, state)?;
-            self.recent.begun(vnode.id());
-            return Ok(commit);
+            return self.write_state(vnode, batch, carried, state);
         }
         let commit = self.write(batch, carried)?;
         vnode.written(commit);
@@ -329,8 +327,13 @@ impl Inner {
         state: VnodeState,
     ) -> Result<Commit, StoreError> {
         let (keyspace, id) = vnode.id();
+        // Without a record and a clock only what is rebuilt may have rows.
+        let has_no_rows = vnode.is_unrecorded() && state.kind != VnodeKind::Rebuilding;
         batch.put(&self.clocks, records::state_key(keyspace, id), state.to_bytes());
         let commit = self.write(batch, carried)?;
+        if has_no_rows {
+            self.recent.begun((keyspace, id));
+        }
         vnode.written(commit);
         vnode.recorded(state);
         Ok(commit)
