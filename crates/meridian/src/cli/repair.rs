@@ -9,7 +9,7 @@ use meridian_types::VnodeId;
 use serde_json::json;
 
 use super::connect::ConnectArgs;
-use super::output::{Failure, Output};
+use super::output::{Failure, Output, say};
 
 #[derive(Debug, Args)]
 pub(super) struct RepairArgs {
@@ -90,12 +90,12 @@ fn confirm(node: &str, keyspace: &str) -> Result<(), Failure> {
     if !input.is_terminal() {
         return Err(anyhow!("nobody is there to ask; say --yes if it is meant").into());
     }
-    eprintln!(
+    say(format_args!(
         "{node} will answer reads of {keyspace} with what it has. Acknowledged writes that no \
          replica has any more are lost for good, and others may come back as siblings of what \
          replaced them. Prefer a replica that comes back with its data: then nothing is lost.\n\
          Type the name of the keyspace to go on:"
-    );
+    ));
     let mut typed = String::new();
     input.lock().read_line(&mut typed).context("standard input cannot be read")?;
     if typed.trim() == keyspace {

@@ -151,21 +151,25 @@ fn parts(answer: &Answer) -> Seen {
     Seen::Values(values)
 }
 
+fn refused(request: &Request, answer: &Answer) -> Seen {
+    let body = answer.json();
+    assert_eq!(body["status"], answer.status, "the body's status is the line's");
+    assert_eq!(answer.header("meridian-error"), body["code"].as_str());
+    match (body["code"].as_str().unwrap(), request) {
+        ("MER-0006", Request::Get(_)) => {
+            assert!(answer.header("meridian-context").is_some(), "also of a deleted key");
+            Seen::Values(Vec::new())
+        }
+        ("MER-0007", Request::Put(_)) => Seen::Written { applied: false },
+        _ => problem(&body),
+    }
+}
+
 pub(super) fn read(request: &Request, answer: &Answer) -> Seen {
     assert!(answer.header("meridian-request-id").is_some());
     let kind = answer.header("content-type").unwrap_or_default();
     if kind == "application/problem+json" {
-        let body = answer.json();
-        assert_eq!(body["status"], answer.status, "the body's status is the line's");
-        assert_eq!(answer.header("meridian-error"), body["code"].as_str());
-        return match (body["code"].as_str().unwrap(), request) {
-            ("MER-0006", Request::Get(_)) => {
-                assert!(answer.header("meridian-context").is_some(), "also of a deleted key");
-                Seen::Values(Vec::new())
-            }
-            ("MER-0007", Request::Put(_)) => Seen::Written { applied: false },
-            _ => problem(&body),
-        };
+        return refused(request, answer);
     }
     let many = |one: &dyn Fn(&Value) -> Seen| {
         let body = answer.json();
