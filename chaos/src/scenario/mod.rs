@@ -174,6 +174,11 @@ pub struct NemesisBudget {
     /// the largest minority of the replicas that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hurt_per_dc: Option<u32>,
+    /// When the first fault may begin. A vnode of a new cluster is proven once all its replicas have
+    /// met; where one of them is damaged before that, only an operator can say that nothing is
+    /// missing, which is more harm than a minority.
+    #[serde(default)]
+    pub after: Micros,
     /// How long after its fault a node that lost data still counts as damaged.
     #[serde(default = "default_sound_after")]
     pub sound_after: Micros,

@@ -58,7 +58,8 @@ fn one(
     // Whole milliseconds are easier to read.
     let shortest = nemesis.shortest.to_millis().max(1);
     let lasts = Micros::from_millis(window(shortest, nemesis.longest.to_millis(), draw));
-    let at = Micros::from_millis(draw.below((scenario.sim - lasts).to_millis().max(1)));
+    let room = (scenario.sim - lasts - nemesis.after).to_millis().max(1);
+    let at = nemesis.after + Micros::from_millis(draw.below(room));
     let chance = draw.bits();
     let node = draw.pick(topology.nodes())?.id;
     let fault = match node_fault(kind, draw) {

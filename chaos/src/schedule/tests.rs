@@ -48,6 +48,16 @@ fn a_seed_draws_the_same_and_another_something_else() {
 }
 
 #[test]
+fn no_fault_of_chance_begins_before_it_may() {
+    let scenario = mixed();
+    let after = scenario.nemesis.as_ref().unwrap().after;
+    assert!(after > Micros::ZERO);
+    for schedule in SEEDS.map(|seed| drawn(&scenario, seed)) {
+        assert!(schedule.planned().iter().all(|p| p.at >= after && p.until <= scenario.sim));
+    }
+}
+
+#[test]
 fn every_kind_is_drawn_and_most_of_the_faults_find_room() {
     let scenario = mixed();
     let all: Vec<_> = SEEDS.map(|seed| drawn(&scenario, seed)).collect();
